@@ -1,0 +1,1 @@
+"""The nouns: instruments, market data, orders, executions, accounts, events. Imports nothing of ours; start at events.py."""

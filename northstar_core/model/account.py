@@ -1,0 +1,155 @@
+"""Accounts: who may trade what, within which limits, and what is held."""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from northstar_core.model.order import Side
+
+ZERO = Decimal(0)
+
+
+class TradingState(StrEnum):
+    """What a scope (strategy, account, desk) may do; the strictest of the three holds."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"  #: only orders that bring a position nearer to zero
+    HALTED = "HALTED"  #: no orders; cancels pass
+    KILLED = "KILLED"  #: latched by the kill switch
+
+
+class SessionRule(StrEnum):
+    """When an order may leave."""
+
+    REGULAR = "regular"  #: only inside the exchange's regular hours
+    QUEUE = "queue"  #: outside them too: the broker holds it until the next open (the rule for daily bars)
+    ALWAYS = "always"  #: whenever there is a fresh price: extended hours, round-the-clock markets
+
+
+class StrategyLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one strategy. None means *not set*, and a check that needs it denies."""
+
+    max_order_qty: Decimal | None = None  #: shares in one order
+    max_order_contracts: Decimal | None = None  #: option contracts (or combos) in one order
+    max_order_value: Decimal | None = None  #: quantity × multiplier × worst price of one order
+    collar: Decimal | None = None  #: how far a limit or stop price may lie from the reference, as a fraction
+    market_reserve: Decimal | None = None  #: a market order is valued this fraction worse than the reference
+    max_data_age_s: Decimal | None = None  #: a reference price may be this old …
+    max_data_age_bars: Decimal | None = None  #: … plus this many lengths of the bar it came from
+    max_position_qty: Decimal | None = None  #: worst-case shares of one symbol
+    max_position_contracts: Decimal | None = None  #: worst-case contracts of one option
+    max_notional: Decimal | None = None  #: worst-case exposure over all symbols, working orders included
+    max_open_orders: int | None = None
+    max_orders: int | None = None  #: accepted orders in a window
+    window_s: Decimal | None = None  #: length of that window
+    session: SessionRule | None = None
+    allow_short: bool | None = None
+    allow_uncovered: bool | None = None  #: short options without cover
+
+
+class AccountLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one account, over all of its strategies. None means *not set*, and a check that needs it denies."""
+
+    max_gross: Decimal | None = None  #: worst-case exposure over all symbols
+    max_net: Decimal | None = None  #: absolute worst-case net exposure
+    max_symbol_share: Decimal | None = None  #: worst-case exposure of one symbol, as a fraction of equity
+    leverage: Decimal | None = None  #: worst-case exposure may reach equity × leverage; 1 = a cash account
+    max_orders: int | None = None  #: accepted orders in a window
+    window_s: Decimal | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A strategy may trade these symbols in this account; an empty tuple allows every symbol."""
+
+    ts: int
+    strategy: str
+    account: str
+    symbols: tuple[str, ...] = ()
+
+
+class LegState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a strategy held and had working in one symbol before a decision."""
+
+    symbol: str
+    position: Decimal
+    buys: Decimal  #: leaves quantity of working buys
+    sells: Decimal  #: leaves quantity of working sells
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The numbers a pre-trade decision was taken on, so that anyone can take it again.
+
+    Exposures are observed values (float): worst-case quantity × reference price. Each sum is ``math.fsum``, which does not
+    depend on the order of its terms.
+    """
+
+    ref: float  #: reference price of the instrument
+    ref_ts: int  #: when that price became known
+    ref_span: int  #: length of the bar it came from, ns; 0 for quotes and trades
+    worst_price: Decimal  #: the price the order is valued at
+    value: Decimal  #: quantity × multiplier × worst price, absolute
+    legs: tuple[LegState, ...]
+    notional: float  #: strategy's worst case with this order
+    gross: float  #: account's worst case with this order
+    net: float  #: account's larger absolute net exposure with this order
+    symbol_exposure: float  #: account's worst case in the order's symbol(s) with this order
+    equity: float  #: account's cash plus positions at their marks
+    open_orders: int  #: of the strategy, before this one
+    recent_orders: int  #: of the strategy, accepted in the window before this one
+    account_orders: int  #: of the account, accepted in the window before this one
+    prices: dict[str, float] = {}  #: the marks of every symbol the exposures were taken at
+    rules: tuple[str, ...] = ()  #: what plugged-in rules changed
+
+
+class Position(msgspec.Struct):
+    """Shares or contracts of one symbol in one book, matched first in, first out. Exact: nothing is ever divided."""
+
+    symbol: str
+    multiplier: int = 1
+    qty: Decimal = ZERO
+    realized: Decimal = ZERO  #: profit of what was closed, before fees
+    fees: Decimal = ZERO
+    lots: deque[tuple[Decimal, Decimal]] = msgspec.field(default_factory=deque)  #: (signed qty, price), oldest first
+
+    def trade(self, side: Side, qty: Decimal, price: Decimal, fees: Decimal = ZERO) -> Decimal:
+        """Book a fill and return the signed change of cash, fees included."""
+        signed = qty if side is Side.BUY else -qty
+        self.fees += fees
+        self.shift(signed, price)
+        return -signed * price * self.multiplier - fees
+
+    def shift(self, signed: Decimal, price: Decimal) -> None:
+        """Add signed units at a price, closing the oldest opposite lots first."""
+        self.qty += signed
+        lots = self.lots
+        while signed and lots and (lots[0][0] > 0) != (signed > 0):
+            held, entry = lots[0]
+            if abs(held) <= abs(signed):
+                lots.popleft()
+                closed = held
+            else:
+                lots[0] = (held + signed, entry)
+                closed = -signed
+            self.realized += closed * (price - entry) * self.multiplier
+            signed += closed
+        if signed:
+            lots.append((signed, price))
+
+    def split(self, ratio: Decimal) -> None:
+        """Turn one unit into ``ratio`` units; cost and profit stay what they were."""
+        self.qty *= ratio
+        self.lots = deque((qty * ratio, price / ratio) for qty, price in self.lots)
+
+    @property
+    def cost(self) -> Decimal:
+        """What the open lots cost: signed quantity × entry price × multiplier."""
+        return sum((qty * price for qty, price in self.lots), ZERO) * self.multiplier
+
+    @property
+    def avg_price(self) -> Decimal:
+        """Average entry price of the open lots; 0 when flat."""
+        return self.cost / (self.qty * self.multiplier) if self.qty else ZERO
