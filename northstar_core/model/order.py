@@ -125,7 +125,7 @@ class PlaceOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     symbol: str
     side: Side
     qty: Decimal
-    type: OrderType = OrderType.MARKET
+    order_type: OrderType = OrderType.MARKET
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     tif: TimeInForce = TimeInForce.DAY
