@@ -7,7 +7,6 @@ out. Layouts are recognised by content (see ``layouts``); the rules for bars, qu
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ import pyarrow as pa
 from northstar_core.data import calendar as calendars
 from northstar_core.data import files, layouts, native
 from northstar_core.data.actions import actions_from_text, csv_from_actions, relevant
+from northstar_core.data.frames import part_from_frame
 from northstar_core.data.merge import Window, table_from_parts, within
 from northstar_core.data.parts import DAY_NS, MINUTE_NS, SECOND_NS, Choice, Part, part_from_table
 from northstar_core.model.errors import DataError
@@ -176,7 +176,7 @@ def _wanted(symbols: Sequence[str] | str | None) -> tuple[str, ...] | None:
 
 def _parts(source: Any, choice: Choice) -> tuple[list[Part], list[CorporateAction]]:
     if hasattr(source, "columns") and hasattr(source, "iloc"):
-        return [_part_from_frame(source, choice)], []
+        return [part_from_frame(source, choice)], []
     named = [source] if isinstance(source, str | Path) else list(source)
     if not named:
         raise DataError("no files to read; name a file, a folder or a pattern")
@@ -252,42 +252,6 @@ def _types(layout: layouts.Layout) -> dict[str, Any]:
 def _with_index_names(table: pa.Table) -> pa.Table:
     """Columns that pandas wrote for an unnamed index get the name ``index``."""
     return table.rename_columns(["index" if n.startswith("__index_level_") else n for n in table.column_names])
-
-
-def _part_from_frame(frame: pd.DataFrame, choice: Choice) -> Part:
-    import pandas as pd
-
-    if frame.columns.nlevels == 2:  # one column for each field and ticker, as download libraries give them
-        level = next(
-            (i for i, name in enumerate(frame.columns.names) if layouts.normal(str(name)) in ("ticker", "symbol")), 1
-        )
-        time_name = str(frame.index.name or "index")
-        fields = list(dict.fromkeys(frame.columns.get_level_values(1 - level)))
-        stacked: Any = frame.stack(level=level, future_stack=True)
-        frame = stacked.rename_axis([time_name, "symbol"]).reset_index()
-        frame = frame.dropna(how="all", subset=fields).sort_values("symbol", kind="stable")
-    elif isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex) or frame.index.nlevels > 1:
-        if isinstance(frame.index, pd.PeriodIndex):
-            frame = frame.set_axis(frame.index.to_timestamp(), axis=0)
-        frame = frame.reset_index()
-    name = "dataframe"
-    files.require_rows(name, len(frame), [str(c) for c in frame.columns])
-    layout = layouts.detect(name, [str(c) for c in frame.columns])
-    if layout.kind in ("reference", "actions"):
-        raise DataError(f"{name}: holds {layout.kind} data, not market events; give bars, quotes or trades")
-    frame = frame.set_axis([str(c) for c in frame.columns], axis=1)
-    needed = [*layout.columns.values(), *([layout.clock] if layout.clock else [])]
-    try:
-        table = pa.Table.from_pandas(frame[needed], preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{name}: {' '.join(str(error).split())[:150]}; give one type a column") from None
-    sha = hashlib.sha256()
-    for column in table.columns:
-        for value in (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column).chunks:
-            for buffer in value.buffers():
-                sha.update(buffer or b"")
-    source = Source(name=name, layout=layout.name, sha256=sha.hexdigest(), rows=len(frame))
-    return part_from_table(name, table, layout, choice, source, None)
 
 
 def _read_actions(actions: str | Path | Iterable[CorporateAction]) -> list[CorporateAction]:
