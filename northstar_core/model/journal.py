@@ -59,7 +59,8 @@ def decode(payload: bytes) -> Event:
         If they are no event.
     """
     try:
-        return _decoder.decode(payload)
+        event: Event = _decoder.decode(payload)
+        return event
     except msgspec.MsgspecError as error:
         raise JournalError(f"not an event: {error}: {payload[:120]!r}") from None
 

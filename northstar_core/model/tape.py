@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -34,7 +34,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.ts)
 
-    def take(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Table:
+    def __init__(self, **columns: Any) -> None:
+        raise NotImplementedError("a table has the columns of its kind")
+
+    def take(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """The same table with only these rows (views where numpy gives views)."""
         picked = {name: getattr(self, name)[rows] for name in ("code", *self.columns)}
         return type(self)(symbols=self.symbols, **picked)

@@ -1,0 +1,200 @@
+"""An order under judgement, with every number about it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import fsum
+
+from northstar_core.engine.exposure import Group, group_of
+from northstar_core.engine.limits import Caps
+from northstar_core.engine.portfolio import Account, Book, Line, mark_price
+from northstar_core.engine.state import State
+from northstar_core.model.account import AccountLimits, LegState, StrategyLimits, Verdict
+from northstar_core.model.denial import Denial, DenialReason
+from northstar_core.model.instrument import Combo, Equity, Instrument, Option, exact
+from northstar_core.model.market import Bar
+from northstar_core.model.order import PlaceOrder, Side
+
+ZERO = Decimal(0)
+
+
+class Case:
+    """An order under judgement, with every number about it."""
+
+    __slots__ = (
+        "account", "account_caps", "account_limits", "account_orders", "book", "caps", "equity", "gross", "instrument", "is_option",
+        "limits", "line", "net", "notional", "open_orders", "order", "prices", "qty", "recent_orders", "reducing", "ref", "ref_span",
+        "ref_ts", "rules", "state", "symbol_exposure", "value", "worst_price",
+    )  # fmt: skip
+
+    order: PlaceOrder
+    state: State
+    instrument: Instrument
+    account: Account
+    book: Book
+    line: Line
+    caps: Caps
+    account_caps: Caps
+    limits: StrategyLimits
+    account_limits: AccountLimits
+    ref: float
+    ref_ts: int
+    ref_span: int
+    worst_price: Decimal
+    value: Decimal
+    qty: Decimal
+    is_option: bool
+    reducing: bool
+    notional: float
+    gross: float
+    net: float
+    equity: float
+    symbol_exposure: float
+    prices: dict[str, float]
+    open_orders: int
+    recent_orders: int
+    account_orders: int
+    rules: tuple[str, ...]
+
+    def __init__(self, order: PlaceOrder, state: State) -> None:
+        self.order = order
+        self.state = state
+        self.qty = order.qty
+        self.rules = ()
+
+    # ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def price(self) -> Denial | None:
+        """Look up the reference price and the price the order is valued at."""
+        marks, order = self.state.marks, self.order
+        if type(self.instrument) is Combo:
+            legs = [(leg, marks.get(leg.instrument.symbol)) for leg in self.instrument.legs]
+            missing = [leg.instrument.symbol for leg, mark in legs if mark is None or not mark_price(mark) > 0]
+            if missing:
+                return Denial(DenialReason.PRICE_MISSING, f"symbol={missing[0]}")
+            known = [(leg.ratio, mark) for leg, mark in legs if mark is not None]
+            self.ref = fsum(ratio * mark_price(mark) for ratio, mark in known)
+            oldest = min((mark for _, mark in known), key=lambda mark: mark.ts)
+        else:
+            mark = marks.get(order.symbol)
+            if mark is None or not (price := mark_price(mark)) > 0:
+                return Denial(DenialReason.PRICE_MISSING, f"symbol={order.symbol}")
+            self.ref, oldest = price, mark
+        self.ref_ts = oldest.ts
+        self.ref_span = oldest.ts - oldest.start if type(oldest) is Bar else 0
+        self.worst_price = self._worst_price()
+        return None
+
+    def _worst_price(self) -> Decimal:
+        order = self.order
+        if order.limit_price is not None:
+            return order.limit_price
+        if order.stop_price is not None:
+            return order.stop_price
+        reserve = self.limits.market_reserve
+        assert reserve is not None
+        ref = exact(self.ref)
+        return ref + abs(ref) * reserve * order.side.sign
+
+    def measure(self, qty: Decimal) -> None:
+        """Take every number for this quantity of the order."""
+        state, order, account, book = self.state, self.order, self.account, self.book
+        self.qty = qty
+        self.value = abs(qty * self.worst_price * self.instrument.multiplier)
+        symbol = order.symbol
+        marks = state.marks
+        overall = account.book
+        if type(self.instrument) is Equity and not overall.options and not overall.option_orders:
+            prices = {s: m.close if type(m := marks[s]) is Bar else self._mark(s) for s in overall.worst if s in marks}
+            if len(prices) < len(overall.worst):
+                prices = {s: self._mark(s) for s in overall.worst}
+            prices[symbol] = price = self.ref
+            buys = qty if order.side is Side.BUY else ZERO
+            line = self.line
+            up, down = float(line.qty + line.buys + buys), float(line.qty - line.sells - (qty - buys))
+            worst = max(abs(up), abs(down))
+            before = max(abs(float(line.qty + line.buys)), abs(float(line.qty - line.sells)))
+            self.reducing = worst <= before and abs(line.qty) >= qty and opposes(line.qty, order.side)
+            terms = [units * prices[s] for s, units in book.worst.items() if s != symbol]
+            terms.append(worst * price)
+            self.notional = fsum(terms)
+            if len(account.strategies) > 1:
+                line = overall.line(symbol)
+                up, down = float(line.qty + line.buys + buys), float(line.qty - line.sells - (qty - buys))
+                worst = max(abs(up), abs(down))
+                terms = [units * prices[s] for s, units in overall.worst.items() if s != symbol]
+                terms.append(worst * price)
+            self.gross = fsum(terms)
+            self.symbol_exposure = worst * price
+            ups = [units * prices[s] for s, units in overall.up.items() if s != symbol]
+            downs = [units * prices[s] for s, units in overall.down.items() if s != symbol]
+            ups.append(up * price)
+            downs.append(down * price)
+            self.net = max(abs(fsum(ups)), abs(fsum(downs)))
+        else:
+            prices = {s: self._mark(s) for s in overall.priced_symbols()}
+            self._measure_legs(qty, prices)
+        self.equity = account.equity(prices)
+        self.prices = prices
+
+    def _measure_legs(self, qty: Decimal, prices: dict[str, float]) -> None:
+        """The same numbers where options are involved: legs of equities as worst quantities, legs of options by group."""
+        order, overall = self.order, self.account.book
+        extra: dict[Group, dict[Option, Decimal]] = {}
+        moves: dict[str, Decimal] = {}
+        for leg in self.instrument.legs:
+            signed = qty * leg.ratio * order.side.sign
+            prices[leg.instrument.symbol] = self._mark(leg.instrument.symbol)
+            if type(leg.instrument) is Option:
+                extra.setdefault(group_of(leg.instrument), {})[leg.instrument] = signed
+                prices[leg.instrument.underlying] = self._mark(leg.instrument.underlying)
+            else:
+                moves[leg.instrument.symbol] = signed
+        self.notional = _with_moves(self.book, moves, prices) + self.book.option_exposure(prices, extra)
+        self.gross = _with_moves(overall, moves, prices) + overall.option_exposure(prices, extra)
+        before = overall.option_exposure(prices)
+        self.symbol_exposure = max(0.0, overall.option_exposure(prices, extra) - before) + fsum(
+            abs(float(overall.line(s).qty + signed)) * prices[s] for s, signed in moves.items()
+        )
+        # Options are taken at their worst case without a sign, so net is bounded by gross.
+        self.net = self.gross
+        self.reducing = all(
+            opposes(line.qty, order.side if leg.ratio > 0 else order.side.opposite) and abs(line.qty) >= qty * abs(leg.ratio)
+            for leg in self.instrument.legs
+            for line in (self.book.line(leg.instrument.symbol),)
+        )
+
+    def _mark(self, symbol: str) -> float:
+        """The mark of a symbol; the entry price of what is held where it has none yet; else 0."""
+        event = self.state.marks.get(symbol)
+        if event is not None and (price := mark_price(event)) > 0:
+            return price
+        entries = [p.avg_price for (_, held), p in self.account.positions.items() if held == symbol and p.qty]
+        return float(max(entries)) if entries else 0.0
+
+    def verdict(self) -> Verdict:
+        """Return the numbers as they go on the record."""
+        legs = []
+        for leg in self.instrument.legs:
+            line = self.line if leg.instrument is self.line.instrument else self.book.line(leg.instrument.symbol)
+            legs.append(LegState(line.symbol, line.qty, line.buys, line.sells))
+        return Verdict(
+            self.ref, self.ref_ts, self.ref_span, self.worst_price, self.value, tuple(legs), self.notional, self.gross, self.net,
+            self.symbol_exposure, self.equity, self.open_orders, self.recent_orders, self.account_orders, self.prices, self.rules,
+        )  # fmt: skip
+
+
+def opposes(held: Decimal, side: Side) -> bool:
+    """Whether an order of this side brings a position nearer to zero."""
+    return held < 0 if side is Side.BUY else held > 0
+
+
+def _with_moves(book: Book, moves: dict[str, Decimal], prices: dict[str, float]) -> float:
+    """A book's worst case in equities, with extra signed quantities working."""
+    terms = [units * prices[s] for s, units in book.worst.items() if s not in moves]
+    for symbol, signed in moves.items():
+        line = book.line(symbol)
+        up = float(line.qty + line.buys + max(signed, ZERO))
+        down = float(line.qty - line.sells + min(signed, ZERO))
+        terms.append(max(abs(up), abs(down)) * prices[symbol])
+    return fsum(terms)

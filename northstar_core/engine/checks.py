@@ -1,0 +1,381 @@
+"""The checks: pure functions of a ``Case`` that return a ``Denial`` or None, in the order in which they are asked.
+
+Each is written in the positive form ``pass only if …``, so that NaN fails. Orders that only reduce a position pass the caps on
+exposure, so that an exit is never refused for what it makes smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from northstar_core.engine.case import Case, opposes
+from northstar_core.engine.oms import Order
+from northstar_core.model.account import SessionRule, TradingState
+from northstar_core.model.denial import Denial, DenialReason
+from northstar_core.model.instrument import Combo, Equity, Option, exact
+from northstar_core.model.order import OrderType, PlaceOrder, Side
+
+ZERO = Decimal(0)
+R = DenialReason
+LIMIT, STOP, STOP_LIMIT = OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT
+
+# ── checks that need no price ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_unique_id(case: Case) -> Denial | None:
+    """Deny an order id that was already used: the same order again is a duplicate, another one a conflict."""
+    known = case.state.blotter.orders.get(case.order.order_id)
+    if known is None:
+        return None
+    same = known.intent == case.order
+    return Denial(R.ORDER_ID_DUPLICATE if same else R.ORDER_ID_CONFLICT, f"order_id={case.order.order_id}")
+
+
+def check_fields(case: Case) -> Denial | None:
+    """Deny an order whose fields do not fit together, or that trades nothing."""
+    order = case.order
+    kind = order.order_type
+    if not ZERO < order.qty < Decimal(10**9):
+        return Denial(R.ORDER_FIELDS_INVALID, f"qty={order.qty} must be above 0 and below 1e9")
+    if (order.limit_price is not None) != (kind is LIMIT or kind is STOP_LIMIT):
+        return Denial(R.ORDER_FIELDS_INVALID, f"{kind} with limit_price={order.limit_price}")
+    if (order.stop_price is not None) != (kind is STOP or kind is STOP_LIMIT):
+        return Denial(R.ORDER_FIELDS_INVALID, f"{kind} with stop_price={order.stop_price}")
+    if type(case.instrument) is Combo:
+        if order.stop_price is not None:
+            return Denial(R.ORDER_FIELDS_INVALID, "a combo takes market and limit orders only")
+    elif not (order.limit_price is None or order.limit_price > 0) or not (order.stop_price is None or order.stop_price > 0):
+        return Denial(R.ORDER_FIELDS_INVALID, "a price must be above 0")
+    if order.parent and order.parent not in case.state.blotter.orders:
+        return Denial(R.ORDER_FIELDS_INVALID, f"parent={order.parent} was not submitted")
+    return None
+
+
+def check_grant(case: Case) -> Denial | None:
+    """Deny a strategy that may not trade in this account."""
+    order = case.order
+    if (order.strategy, order.account) in case.state.grants:
+        return None
+    return Denial(R.GRANT_MISSING, f"strategy={order.strategy} account={order.account}")
+
+
+def check_limits_set(case: Case) -> Denial | None:
+    """Deny where a limit that these checks need is not set."""
+    option = case.is_option
+    for scope, caps in ((f"strategy:{case.order.strategy}", case.caps), (f"account:{case.order.account}", case.account_caps)):
+        missing = caps.missing_option if option else caps.missing_equity
+        if missing:
+            return Denial(R.LIMIT_MISSING, f"{scope} {missing[0]} is not set")
+    return None
+
+
+def check_trading_state(case: Case) -> Denial | None:
+    """Deny new exposure unless desk, account and strategy may all trade."""
+    states = case.state.states
+    if not states:
+        return None
+    order = case.order
+    for scope in ("desk", f"account:{order.account}", f"strategy:{order.strategy}"):
+        state = states.get(scope, TradingState.ACTIVE)
+        if state in (TradingState.HALTED, TradingState.KILLED):
+            return Denial(R.TRADING_HALTED, f"{scope}={state}")
+        if state is TradingState.REDUCING and not order.reduce_only:
+            return Denial(R.TRADING_REDUCING, f"{scope}={state}: send it as reduce-only")
+    return None
+
+
+def check_universe(case: Case) -> Denial | None:
+    """Deny a symbol that the strategy's grant does not list; an option is allowed by its own symbol or its underlying's."""
+    allowed = case.state.grants[case.order.strategy, case.order.account].symbols
+    if not allowed:
+        return None
+    for leg in case.instrument.legs:
+        traded = leg.instrument
+        if traded.symbol not in allowed and (type(traded) is Equity or getattr(traded, "underlying", "") not in allowed):
+            return Denial(R.UNIVERSE_NOT_ALLOWED, f"symbol={traded.symbol} universe={','.join(allowed[:8])}")
+    return None
+
+
+def check_session(case: Case) -> Denial | None:
+    """Deny an order outside the hours its session rule allows."""
+    state = case.state
+    rule = case.limits.session
+    if rule is SessionRule.ALWAYS or rule is SessionRule.QUEUE or state.session_open <= case.order.ts < state.session_close:
+        return None
+    return Denial(R.SESSION_CLOSED, f"rule={rule}")
+
+
+def check_symbol_halted(case: Case) -> Denial | None:
+    """Deny an order in a symbol whose trading is halted."""
+    halted = case.state.halted
+    if not halted:
+        return None
+    found = [leg.instrument.symbol for leg in case.instrument.legs if leg.instrument.symbol in halted]
+    return Denial(R.SYMBOL_HALTED, f"symbol={found[0]}") if found else None
+
+
+def check_not_expired(case: Case) -> Denial | None:
+    """Deny an option whose last session has closed."""
+    if not case.is_option:
+        return None
+    today, is_open = case.state.today, case.state.session_close
+    for leg in case.instrument.legs:
+        if type(leg.instrument) is Option:
+            last = leg.instrument.expiry.isoformat()
+            if last < today or (last == today and not is_open):
+                return Denial(R.INSTRUMENT_EXPIRED, f"symbol={leg.instrument.symbol} expiry={last}")
+    return None
+
+
+# ── checks on the numbers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_fresh(case: Case) -> Denial | None:
+    """Deny a decision on a price that is older than allowed; the allowance scales with the bar it came from."""
+    limits = case.limits
+    assert limits.max_data_age_s is not None and limits.max_data_age_bars is not None
+    allowed = int(limits.max_data_age_s * 10**9 + limits.max_data_age_bars * case.ref_span)
+    age = case.order.ts - case.ref_ts
+    if 0 <= age <= allowed or (age < 0 and case.ref_ts <= case.order.ts):
+        return None
+    if limits.session is SessionRule.QUEUE and not case.state.session_open <= case.order.ts < case.state.session_close:
+        return None  # queued for the next open, where the broker prices it anew
+    return Denial(R.PRICE_STALE, f"age_s={age / 1e9:.3f} allowed_s={allowed / 1e9:.3f}")
+
+
+def check_collar(case: Case) -> Denial | None:
+    """Deny a limit or stop price too far from the reference, on the side that could hurt."""
+    order, collar = case.order, case.limits.collar
+    if order.limit_price is None and order.stop_price is None:
+        return None
+    assert collar is not None
+    ref = exact(case.ref)
+    room = abs(ref) * collar
+    sign = order.side.sign
+    # A buy far below the market or a sell far above it only waits; a stop may lie anywhere, its worst price is what counts.
+    if order.limit_price is not None and not (order.limit_price - ref) * sign <= room:
+        return Denial(R.PRICE_COLLAR, f"limit_price={order.limit_price} reference={ref} collar={collar}")
+    return None
+
+
+def check_tick(case: Case) -> Denial | None:
+    """Deny a price that is no multiple of the tick; prices are never rounded silently."""
+    for price in (case.order.limit_price, case.order.stop_price):
+        if price is not None and price % case.instrument.tick_at(price):
+            return Denial(R.TICK_SIZE, f"price={price} tick={case.instrument.tick_at(price)}")
+    return None
+
+
+def check_lot(case: Case) -> Denial | None:
+    """Deny a quantity that is no multiple of the lot."""
+    lot = case.instrument.lot
+    if case.qty % lot:
+        return Denial(R.LOT_SIZE, f"qty={case.qty} lot={lot}")
+    return None
+
+
+def check_order_qty(case: Case) -> Denial | None:
+    """Deny an order larger than one order may be."""
+    cap = case.limits.max_order_contracts if case.is_option else case.limits.max_order_qty
+    assert cap is not None
+    return None if case.qty <= cap else Denial(R.ORDER_QTY_CAP, f"qty={case.qty} cap={cap}")
+
+
+def check_order_value(case: Case) -> Denial | None:
+    """Deny an order worth more than one order may be."""
+    cap = case.limits.max_order_value
+    assert cap is not None
+    return None if case.value <= cap else Denial(R.ORDER_VALUE_CAP, f"value={case.value} cap={cap}")
+
+
+def check_open_orders(case: Case) -> Denial | None:
+    """Deny one more working order than allowed."""
+    cap = case.limits.max_open_orders
+    assert cap is not None
+    return None if case.open_orders < cap else Denial(R.OPEN_ORDERS_CAP, f"open={case.open_orders} cap={cap}")
+
+
+def check_reduce_only(case: Case) -> Denial | None:
+    """Deny a reduce-only order that could open or turn a position; a bracket exit is judged against its entry."""
+    order = case.order
+    if not order.reduce_only:
+        return None
+    if order.parent:
+        entry = case.state.blotter.orders[order.parent]
+        fits = entry.side is not order.side and entry.intent.symbol == order.symbol and case.qty <= entry.qty
+        return None if fits else Denial(R.REDUCE_ONLY, f"exit {order.side} {case.qty} against entry {entry.side} {entry.qty}")
+    for leg in case.instrument.legs:
+        line = case.book.line(leg.instrument.symbol)
+        side = order.side if leg.ratio > 0 else order.side.opposite
+        pending = line.buys if side is Side.BUY else line.sells
+        if not (opposes(line.qty, side) and case.qty * abs(leg.ratio) + pending <= abs(line.qty)):
+            return Denial(R.REDUCE_ONLY, f"{line.symbol}: position={line.qty} working={pending} order={case.qty}")
+    return None
+
+
+def check_position_qty(case: Case) -> Denial | None:
+    """Deny what could make a position larger than allowed, everything working counted."""
+    order, limits = case.order, case.limits
+    for leg in case.instrument.legs:
+        line = case.line if leg.instrument is case.line.instrument else case.book.line(leg.instrument.symbol)
+        units = case.qty * abs(leg.ratio)
+        buying = (order.side is Side.BUY) == (leg.ratio > 0)
+        worst = abs(line.qty + line.buys + units) if buying else abs(line.qty - line.sells - units)
+        cap = limits.max_position_contracts if type(leg.instrument) is Option else limits.max_position_qty
+        assert cap is not None
+        if not worst <= cap:
+            return Denial(R.POSITION_QTY_CAP, f"symbol={line.symbol} worst={worst} cap={cap}")
+    return None
+
+
+def check_short(case: Case) -> Denial | None:
+    """Deny a sale of shares beyond what is held, everything working counted, where shorting is not allowed."""
+    if case.limits.allow_short:
+        return None
+    for leg in case.instrument.legs:
+        if type(leg.instrument) is Equity and (case.order.side is Side.SELL) == (leg.ratio > 0):
+            line = case.book.line(leg.instrument.symbol)
+            after = line.qty - line.sells - case.qty * abs(leg.ratio)
+            if not after >= 0 and not case.order.parent:
+                return Denial(R.SHORT_NOT_ALLOWED, f"symbol={line.symbol} worst={after}")
+    return None
+
+
+def check_covered(case: Case) -> Denial | None:
+    """Deny options that could end up short without an option of the same kind or shares that cover them.
+
+    Judged on positions plus this order, per underlying, expiry and right: calls sold beyond calls bought need shares; puts
+    sold beyond puts bought are uncovered.
+    """
+    if not case.is_option or case.limits.allow_uncovered:
+        return None
+    order, book = case.order, case.book
+    after: dict[tuple[str, object, object], Decimal] = {}
+    for held in book.options.values():
+        for option, qty in held.items():
+            key = (option.underlying, option.expiry, option.right)
+            after[key] = after.get(key, ZERO) + qty
+    touched = set()
+    for leg in case.instrument.legs:
+        if not isinstance(leg.instrument, Option):
+            continue
+        option = leg.instrument
+        signed = case.qty * leg.ratio * order.side.sign
+        key = (option.underlying, option.expiry, option.right)
+        line = book.line(option.symbol)
+        after[key] = after.get(key, ZERO) + signed - line.sells
+        touched.add(key)
+    for key in sorted(touched, key=str):
+        shares = book.lines[key[0]].qty if key[0] in book.lines and key[2] == "C" else ZERO
+        if not after[key] + shares / 100 >= 0:
+            return Denial(R.OPTION_UNCOVERED, f"{key[0]} {key[1]} {key[2]}: worst={after[key]}")
+    return None
+
+
+def check_notional(case: Case) -> Denial | None:
+    """Deny an order that would take its strategy over its cap, counting what is already working."""
+    cap = case.limits.max_notional
+    assert cap is not None
+    if case.notional <= cap or case.reducing:
+        return None
+    return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={cap}")
+
+
+def check_gross(case: Case) -> Denial | None:
+    """Deny an order that would take its account over its gross cap."""
+    cap = case.account_limits.max_gross
+    assert cap is not None
+    if case.gross <= cap or case.reducing:
+        return None
+    return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={cap}")
+
+
+def check_net(case: Case) -> Denial | None:
+    """Deny an order that would take its account over its net cap, long or short."""
+    cap = case.account_limits.max_net
+    assert cap is not None
+    if case.net <= cap or case.reducing:
+        return None
+    return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={cap}")
+
+
+def check_concentration(case: Case) -> Denial | None:
+    """Deny an order that would make one symbol too large a share of the account's equity."""
+    share = case.account_limits.max_symbol_share
+    assert share is not None
+    cap = float(share) * case.equity
+    if case.symbol_exposure <= cap or case.reducing:
+        return None
+    return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={case.symbol_exposure:.2f} cap={cap:.2f}")
+
+
+def check_buying_power(case: Case) -> Denial | None:
+    """Deny an order that equity × leverage does not cover beside everything held and reserved.
+
+    A buy counts at its worst price: what that lies above the reference is added to the account's worst case.
+    """
+    leverage = case.account_limits.leverage
+    assert leverage is not None
+    power = float(leverage) * case.equity
+    used = case.gross + used_above_reference(case)
+    if used <= power or case.reducing:
+        return None
+    return Denial(R.BUYING_POWER, f"needed={used:.2f} buying_power={power:.2f}")
+
+
+def used_above_reference(case: Case) -> float:
+    """Return what a buy may cost above the reference the exposures are taken at."""
+    if case.order.side is Side.SELL:
+        return 0.0
+    return max(0.0, (float(case.worst_price) - case.ref) * float(case.qty) * case.instrument.multiplier)
+
+
+def check_rate(case: Case) -> Denial | None:
+    """Deny one more order in the window than allowed; nothing is queued."""
+    for scope, seen, cap in (
+        ("strategy", case.recent_orders, case.limits.max_orders),
+        ("account", case.account_orders, case.account_limits.max_orders),
+    ):
+        assert cap is not None
+        if not seen < cap:
+            return Denial(R.ORDER_RATE, f"{scope}: orders={seen} cap={cap} in the window")
+    return None
+
+
+def check_self_match(case: Case) -> Denial | None:
+    """Deny an order that could trade against an own resting order of the account."""
+    order, state = case.order, case.state
+    line = case.account.book.lines.get(order.symbol)
+    if line is not None and not (line.sells if order.side is Side.BUY else line.buys):
+        return None
+    if line is None and type(case.instrument) is not Combo:
+        return None
+    for other in state.blotter.working.values():
+        resting = other.intent
+        if resting.symbol != order.symbol or resting.account != order.account or resting.side is order.side or resting.parent:
+            continue
+        if _crosses(order, other):
+            return Denial(R.SELF_MATCH, f"resting={resting.order_id} {resting.side} @ {other.limit_price}")
+    return None
+
+
+def _crosses(order: PlaceOrder, other: Order) -> bool:
+    """Whether two opposite orders could meet; a market order meets everything, a stop is a market order in waiting."""
+    if order.parent or order.limit_price is None or other.limit_price is None:
+        return not order.parent
+    if order.side is Side.BUY:
+        return order.limit_price >= other.limit_price
+    return order.limit_price <= other.limit_price
+
+
+Check = Callable[[Case], Denial | None]
+
+BEFORE_PRICE: tuple[Check, ...] = (
+    check_fields, check_limits_set, check_trading_state, check_universe, check_not_expired, check_session, check_symbol_halted,
+)  # fmt: skip
+ON_NUMBERS: tuple[Check, ...] = (
+    check_fresh, check_collar, check_tick, check_lot, check_order_qty, check_order_value, check_open_orders, check_reduce_only,
+    check_position_qty, check_short, check_covered, check_notional, check_gross, check_net, check_concentration,
+    check_buying_power, check_rate, check_self_match,
+)  # fmt: skip

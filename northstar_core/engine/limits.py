@@ -1,0 +1,52 @@
+"""Limits in force, prepared for comparison: what is missing is known once, when limits change, not at each order."""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+
+import msgspec
+
+from northstar_core.model.account import AccountLimits, StrategyLimits
+
+OPTION_LIMITS = frozenset({"max_order_contracts", "max_position_contracts", "allow_uncovered"})
+EQUITY_LIMITS = frozenset({"max_order_qty", "max_position_qty", "allow_short"})
+
+
+class Caps:
+    """One scope's limits; ``missing`` names those an equity or an option order would need and that are not set."""
+
+    __slots__ = ("limits", "missing_equity", "missing_option", "name", "recent", "window_ns")
+
+    def __init__(self, name: str, limits: StrategyLimits | AccountLimits) -> None:
+        self.name = name
+        self.limits = limits
+        missing = [field for field in limits.__struct_fields__ if getattr(limits, field) is None]
+        self.missing_equity = [field for field in missing if field not in OPTION_LIMITS]
+        self.missing_option = [field for field in missing if field not in EQUITY_LIMITS]
+        self.window_ns = int((limits.window_s or Decimal(0)) * 10**9)
+
+
+class Rate:
+    """When the orders of a scope were accepted, within the last window."""
+
+    __slots__ = ("times",)
+
+    def __init__(self) -> None:
+        self.times: deque[int] = deque()
+
+    def count(self, now: int, window_ns: int) -> int:
+        """Return how many were accepted in ``(now - window_ns, now]``."""
+        times, oldest = self.times, now - window_ns
+        while times and times[0] <= oldest:
+            times.popleft()
+        return len(times)
+
+
+def differences(before: msgspec.Struct | None, after: msgspec.Struct) -> dict[str, tuple[object, object]]:
+    """Return the fields that differ between two limit sets: name to (before, after)."""
+    return {
+        field: (old, new)
+        for field in after.__struct_fields__
+        if (old := getattr(before, field, None)) != (new := getattr(after, field))
+    }

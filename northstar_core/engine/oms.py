@@ -1,0 +1,125 @@
+"""The blotter: every order's life, by the published table of transitions. Written only by facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from northstar_core.model.errors import ProtocolError
+from northstar_core.model.instrument import Instrument, instrument
+from northstar_core.model.order import TERMINAL, OrderStatus, PlaceOrder, Side, Trigger, next_status
+
+ZERO = Decimal(0)
+
+
+class Order:
+    """An order that was submitted, as it stands now."""
+
+    __slots__ = (
+        "cum_qty", "fees", "instrument", "intent", "leg_fills", "limit_price", "pending", "qty", "reserved", "status", "stop_price",
+    )  # fmt: skip
+
+    def __init__(self, intent: PlaceOrder, traded: Instrument) -> None:
+        self.intent = intent
+        self.instrument = traded
+        self.status = OrderStatus.PENDING_NEW
+        self.qty = intent.qty
+        self.cum_qty = ZERO
+        self.fees = ZERO
+        self.limit_price = intent.limit_price
+        self.stop_price = intent.stop_price
+        #: quantity, limit and stop price asked for by a replace the broker has not answered
+        self.pending: tuple[Decimal, Decimal | None, Decimal | None] | None = None
+        self.reserved = ZERO  #: quantity whose exposure is counted
+        self.leg_fills: dict[str, Decimal] | None = None  #: of a combo: filled by leg symbol
+
+    @property
+    def order_id(self) -> str:
+        """The idempotency key, from notebook to broker."""
+        return self.intent.order_id
+
+    @property
+    def side(self) -> Side:
+        """Which way it trades."""
+        return self.intent.side
+
+    @property
+    def leaves_qty(self) -> Decimal:
+        """What may still fill; 0 when the order has ended."""
+        return ZERO if self.status in TERMINAL else self.qty - self.cum_qty
+
+    @property
+    def authorised_qty(self) -> Decimal:
+        """The most that may fill: the larger of what is and what a pending replace asks for."""
+        return max(self.qty, self.pending[0]) if self.pending else self.qty
+
+    @property
+    def working(self) -> bool:
+        """Whether it may still fill."""
+        return self.status not in TERMINAL
+
+    def __repr__(self) -> str:
+        """Side, quantity, symbol, price and where it stands."""
+        price = f" @ {self.limit_price}" if self.limit_price is not None else ""
+        return f"<{self.order_id} {self.side} {self.qty} {self.intent.symbol}{price}: {self.status}, {self.cum_qty} filled>"
+
+
+class Blotter:
+    """Orders by id; those that work are also kept apart."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, Order] = {}
+        self.working: dict[str, Order] = {}
+        self.children: dict[str, list[Order]] = {}  #: bracket exits by the id of their entry
+        self.exec_ids: set[str] = set()
+
+    def __contains__(self, order_id: str) -> bool:
+        return order_id in self.orders
+
+    def __iter__(self) -> Iterator[Order]:
+        return iter(self.orders.values())
+
+    def submit(self, intent: PlaceOrder) -> Order:
+        """Add an order that goes to the broker."""
+        order = Order(intent, instrument(intent.symbol))
+        self.orders[intent.order_id] = order
+        self.working[intent.order_id] = order
+        if intent.parent:
+            self.children.setdefault(intent.parent, []).append(order)
+        return order
+
+    def move(self, order: Order, trigger: Trigger) -> None:
+        """Take an order to its next status.
+
+        Raises
+        ------
+        ProtocolError
+            If the table has no such row: the engine must have refused the report before.
+        """
+        after = next_status(order.status, trigger, partly_filled=order.cum_qty > 0)
+        if after is None:
+            raise ProtocolError(f"order {order.order_id}: {trigger} may not happen to an order that is {order.status}")
+        order.status = after
+        if after in TERMINAL:
+            self.working.pop(order.order_id, None)
+            order.pending = None
+
+    def fill(self, order: Order, symbol: str, qty: Decimal, fees: Decimal, exec_id: str) -> None:
+        """Book a fill of the order, or of one of its legs."""
+        self.exec_ids.add(exec_id)
+        order.fees += fees
+        order.cum_qty = self.cum_after(order, symbol, qty)
+        if order.leg_fills is not None or symbol != order.intent.symbol:
+            fills = order.leg_fills = order.leg_fills or {}
+            fills[symbol] = fills.get(symbol, ZERO) + qty
+
+    @staticmethod
+    def cum_after(order: Order, symbol: str, qty: Decimal) -> Decimal:
+        """Return the order's filled quantity after a fill; of a combo, whole units whose every leg has filled."""
+        if symbol == order.intent.symbol:
+            return order.cum_qty + qty
+        fills = order.leg_fills or {}
+        return min(
+            (fills.get(leg.instrument.symbol, ZERO) + (qty if leg.instrument.symbol == symbol else ZERO)) / abs(leg.ratio)
+            for leg in order.instrument.legs
+        )

@@ -1,0 +1,118 @@
+"""Pre-trade risk: an ordered staircase of checks; the first refusal stands.
+
+There is no bypass: strategies, tickets and flattening all come through ``assess``. Cancels do not: they are never denied by risk.
+
+The *worst price* an order is valued at: a limit price where there is one; else the stop price; else the reference made worse by
+the ``market_reserve`` limit. Combos are referenced at the sum of ratio × leg mark.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Protocol
+
+from northstar_core.engine.case import Case
+from northstar_core.engine.checks import BEFORE_PRICE, ON_NUMBERS, check_grant, check_unique_id
+from northstar_core.engine.state import State
+from northstar_core.model.account import AccountLimits, StrategyLimits, Verdict
+from northstar_core.model.denial import SENTENCES, Denial, DenialReason
+from northstar_core.model.errors import DataError
+from northstar_core.model.instrument import Combo, Equity, instrument
+from northstar_core.model.order import PlaceOrder
+
+R = DenialReason
+
+
+class Rule(Protocol):
+    """A plugged-in risk rule: may approve, modify or block, before the built-in checks see the order."""
+
+    name: str
+
+    def check(self, order: PlaceOrder, state: State) -> PlaceOrder | Denial | None:
+        """Return None to approve, another order to modify (recorded), or a denial to block."""
+
+
+def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tuple[PlaceOrder, Verdict | None, Denial | None]:
+    """Judge an order: the order as it may go out, the numbers (where it got that far) and the refusal, if any."""
+    case = Case(order, state)
+    if (denial := check_unique_id(case)) or (denial := check_grant(case)):
+        return order, None, denial
+    if rules:
+        changed: list[str] = []
+        for rule in rules:
+            outcome = rule.check(order, state)
+            if isinstance(outcome, Denial):
+                return order, None, Denial(R.RULE_BLOCKED, f"{rule.name}: {outcome.detail}", outcome.passes_at)
+            if outcome is not None and outcome != order:
+                changed.append(f"{rule.name}: qty {order.qty} -> {outcome.qty}")
+                order = outcome
+        case = Case(order, state)
+        case.rules = tuple(changed)
+    denial = _prepare(case)
+    if denial is not None:
+        return order, None, denial
+    for check in BEFORE_PRICE:
+        if denial := check(case):
+            return order, None, denial
+    if denial := case.price():
+        return order, None, denial
+    case.measure(order.qty)
+    for check in ON_NUMBERS:
+        if denial := check(case):
+            verdict = case.verdict()
+            return order, verdict, Denial(denial.reason, denial.detail, _passes_at(case))
+    return order, case.verdict(), None
+
+
+def _prepare(case: Case) -> Denial | None:
+    """Look up everything the checks will read."""
+    order, state = case.order, case.state
+    try:
+        case.instrument = traded = instrument(order.symbol)
+    except DataError as error:
+        return Denial(R.ORDER_FIELDS_INVALID, str(error))
+    account = state.portfolio.accounts.get(order.account)
+    if account is None:
+        return Denial(R.GRANT_MISSING, f"account={order.account} is not open")
+    case.account = account
+    strategy_scope, account_scope = f"strategy:{order.strategy}", f"account:{order.account}"
+    caps, account_caps = state.caps.get(strategy_scope), state.caps.get(account_scope)
+    if caps is None or account_caps is None:
+        return Denial(R.LIMIT_MISSING, f"{account_scope if caps else strategy_scope} has no limits")
+    assert isinstance(caps.limits, StrategyLimits) and isinstance(account_caps.limits, AccountLimits)
+    case.caps, case.account_caps, case.limits, case.account_limits = caps, account_caps, caps.limits, account_caps.limits
+    case.book = account.strategy(order.strategy)
+    case.line = case.book.line(traded.legs[0].instrument.symbol) if type(traded) is Combo else case.book.line(order.symbol)
+    case.is_option = type(traded) is not Equity
+    ts = order.ts
+    case.recent_orders = state.rate(strategy_scope).count(ts, caps.window_ns)
+    case.account_orders = state.rate(account_scope).count(ts, account_caps.window_ns)
+    case.open_orders = len(state.blotter.working)
+    if len(state.caps) > 2:
+        case.open_orders = sum(1 for o in state.blotter.working.values() if o.intent.strategy == order.strategy)
+    return None
+
+
+def _passes_at(case: Case) -> Decimal | None:
+    """Return the largest quantity below the asked one that passes every check, by bisection over lots; None if none does."""
+    lot, asked = case.instrument.lot, case.qty
+
+    def passes(lots: int) -> bool:
+        case.measure(lots * lot)
+        return not any(check(case) for check in ON_NUMBERS)
+
+    low, high = 0, int(asked // lot)
+    if high * lot < asked:
+        high += 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    found = low * lot if low and passes(low) else None
+    case.measure(asked)
+    return found
+
+
+def sentence(denial: Denial) -> str:
+    """Return a refusal as a person reads it: its sentence, its numbers and the quantity that would have passed."""
+    tail = f"; would have passed at quantity {denial.passes_at}" if denial.passes_at else ""
+    return f"{denial.reason}: {SENTENCES[denial.reason]} ({denial.detail}){tail}" if denial.detail else f"{denial.reason}: {SENTENCES[denial.reason]}"
