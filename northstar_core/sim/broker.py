@@ -25,12 +25,12 @@ import msgspec
 
 from northstar_core.model.errors import DataError, ProtocolError
 from northstar_core.model.execution import AccountActivity, BrokerSnapshot, ExecType, ExecutionReport, OpenOrder
-from northstar_core.model.instrument import Combo, Equity, Instrument, Option, exact, instrument
+from northstar_core.model.instrument import Equity, Instrument, Option, exact, instrument
 from northstar_core.model.market import Bar, Quote, Trade
-from northstar_core.model.order import OrderStatus, OrderType, PlaceOrder, Side, TimeInForce
+from northstar_core.model.order import OrderStatus, OrderType, PlaceOrder, TimeInForce
 from northstar_core.model.tape import CorporateAction
-from northstar_core.sim.exchange import AT_ONCE, CANCELED, EXPIRED, MARKET, NEW, TRADE, ZERO, Reports
-from northstar_core.sim.fills import FillAt
+from northstar_core.sim.exchange import AT_ONCE, CANCELED, EXPIRED, MARKET, NEW, ZERO, Reports
+from northstar_core.sim.fills import FillAt, share
 from northstar_core.sim.latency import NEVER
 from northstar_core.sim.lifecycle import Lifecycle, last_day
 from northstar_core.sim.model import SimModel
@@ -40,9 +40,7 @@ from northstar_core.sim.ticks import TickExchange
 Update = ExecutionReport | AccountActivity
 
 
-def unknown_price(symbol: str) -> float | None:
-    """Know no price."""
-    return None
+DEFAULT = SimModel()
 
 
 class SimBroker(TickExchange):
@@ -56,29 +54,42 @@ class SimBroker(TickExchange):
         What it begins with.
     model
         Fill rule, volume share, costs, slippage, latency, lifecycle policy.
-    ticks
-        Symbols that fill on quotes and prints instead of bars, for a tape that has bars of some and quotes of others. None:
-        every symbol if ``model.fill_at`` is "quote", none otherwise.
     actions
         Splits and dividends, applied at the open of their ex-date.
+    ticks
+        Symbols that fill on quotes and prints instead of bars (``tick_symbols`` of a tape that has bars of some and quotes of
+        others). None: every symbol if ``model.fill_at`` is "quote", none otherwise.
     prices
-        Last known price of a symbol; asked for at expiries and corporate actions only.
+        Last known price of a symbol; asked for at expiries and corporate actions only. Without it, what ``mark`` was told.
+    closed
+        The exchange is closed until the first ``on_session_open``; for data with sessions.
     """
 
-    __slots__ = ("_label", "_last_due", "_lifecycle", "_reports", "_requests", "_response", "account", "next_due")
+    __slots__ = ("_clock", "_label", "_last_due", "_lifecycle", "_marks", "_reports", "_requests", "_response", "account", "next_due")
 
     def __init__(
-        self, account: str, cash: Decimal, model: SimModel = SimModel(), *, ticks: Container[str] | None = None,  # noqa: B008
-        actions: Sequence[CorporateAction] = (), prices: Callable[[str], float | None] = unknown_price,
+        self,
+        account: str,
+        cash: Decimal,
+        model: SimModel = DEFAULT,
+        actions: Sequence[CorporateAction] = (),
+        *,
+        ticks: Container[str] | None = None,
+        prices: Callable[[str], float | None] | None = None,
+        closed: bool = False,
     ) -> None:
         super().__init__(account, cash, model, ticks)
         self.account = account
+        self._marks: dict[str, float] = {}
+        if closed and not model.extended_hours:
+            self._hi = -NEVER
         self._requests: deque[tuple[int, Callable[[int, Reports], None]]] = deque()
         self._reports: deque[tuple[int, ExecutionReport]] = deque()
         self._response = model.latency.response_ns
         self._last_due = -NEVER
         self._label = ""
-        self._lifecycle = Lifecycle(self.books, model.lifecycle, tuple(actions), prices)
+        self._lifecycle = Lifecycle(self.books, model.lifecycle, tuple(actions), prices or self._marks.get)
+        self._clock = -NEVER  # the latest instant heard of: nothing asked for later can have come before it
         self.next_due = NEVER  #: when ``advance`` has something to do
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,6 +103,7 @@ class SimBroker(TickExchange):
             If the order id was used before, or the account is another's.
         """
         out: Reports = []
+        now = max(now, self._clock)
         if self.model.latency.entry_ns:
             self._send(now, lambda at, reports: self._arrive(order, at, None, reports))
         else:
@@ -101,6 +113,7 @@ class SimBroker(TickExchange):
     def cancel(self, order_id: str, now: int) -> list[ExecutionReport]:
         """Ask to cancel an order: CANCELED, or CANCEL_REJECTED when there is nothing left to cancel."""
         out: Reports = []
+        now = max(now, self._clock)
         if self.model.latency.entry_ns:
             self._send(now, lambda at, reports: self._cancel(order_id, at, reports))
         else:
@@ -115,6 +128,7 @@ class SimBroker(TickExchange):
         ``qty`` is the whole order's, what has filled included. The changed order has its place as if it had just arrived.
         """
         out: Reports = []
+        now = max(now, self._clock)
         if self.model.latency.entry_ns:
             self._send(now, lambda at, reports: self._replace(order_id, qty, limit_price, stop_price, at, reports))
         else:
@@ -124,6 +138,7 @@ class SimBroker(TickExchange):
     def advance(self, ts: int) -> list[ExecutionReport]:
         """Let requests arrive that are due by ``ts``, and return the reports that are back by then."""
         out: Reports = []
+        self._clock = max(self._clock, ts)
         while self._requests and self._requests[0][0] <= ts:
             due, request = self._requests.popleft()
             request(due, out)
@@ -153,6 +168,7 @@ class SimBroker(TickExchange):
         """Fill on bars that close at one instant; bars of symbols without working orders are ignored."""
         out: Reports = []
         working, lo, hi = self.working, self._lo, self._hi
+        self._clock = bars[0].ts
         for bar in bars:
             orders = working.get(bar.symbol)
             if orders is None or not lo <= bar.start < hi or not bar.volume > 0 or self._by_ticks(bar.symbol):
@@ -170,6 +186,7 @@ class SimBroker(TickExchange):
     def on_quote(self, quote: Quote) -> list[ExecutionReport]:
         """Fill on a quote."""
         out: Reports = []
+        self._clock = quote.ts
         orders = self.working.get(quote.symbol)
         if orders is not None and self._by_ticks(quote.symbol) and self._in_hours(quote.ts):
             self._show(quote)
@@ -182,6 +199,7 @@ class SimBroker(TickExchange):
     def on_trade(self, trade: Trade) -> list[ExecutionReport]:
         """Fill on a print; one that does not form a price fills nothing."""
         out: Reports = []
+        self._clock = trade.ts
         orders = self.working.get(trade.symbol)
         if (
             orders is not None and trade.forms_price and trade.size > 0 and self._by_ticks(trade.symbol)
@@ -196,16 +214,18 @@ class SimBroker(TickExchange):
             if isinstance(event, Trade) or not isinstance(self._closing.get(event.symbol), Trade):
                 self._closing[event.symbol] = event
 
+    def mark(self, symbol: str, price: float) -> None:
+        """Tell the last price of a symbol, before a session's open or close, where no ``prices`` was given."""
+        self._marks[symbol] = price
+
     # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_session_open(self, ts: int, label: str) -> list[Update]:
         """Open the exchange: late expiries, early assignments, dividends, splits, in that order; then orders may fill."""
         out: Reports = []
-        self._label = label
+        self._label, self._clock, self._opened = label, ts, ts
         if not self.model.extended_hours:
             self._lo, self._hi = ts, NEVER
-        else:
-            self._lo = max(self._lo, -NEVER)
         activities, stale = self._lifecycle.on_open(ts, label)
         if stale:
             self._drop_symbols(stale, ts, out)
@@ -217,6 +237,7 @@ class SimBroker(TickExchange):
         An order that reaches the broker at the close or later is for the next session.
         """
         out: Reports = []
+        self._clock = ts
         for o in tuple(self._open.values()):
             if o.order.tif is TimeInForce.CLS and o.active_from < ts and not o.done:
                 self._fill_closing(o, ts, out)
@@ -224,7 +245,7 @@ class SimBroker(TickExchange):
             tif = o.order.tif
             if o.done or o.active_from >= ts or tif is TimeInForce.GTC:
                 continue
-            if tif is TimeInForce.OPG and o.active_from > self._lo:
+            if tif is TimeInForce.OPG and o.active_from > self._opened:
                 continue
             how = CANCELED if tif in AT_ONCE else EXPIRED
             self._drop(o, how, ts, f"{tif}: the session has closed", out)
@@ -247,7 +268,10 @@ class SimBroker(TickExchange):
         else:
             price, volume = (event.ask, event.ask_size) if o.buy else (event.bid, event.bid_size)
         if price > 0 and (o.order.order_type is MARKET or (price <= o.limit if o.buy else price >= o.limit)):
-            room = None if self._share is None or isinstance(event, Quote) else exact(volume) * self._share // o.instrument.lot
+            if isinstance(event, Quote):
+                room: Decimal | None = exact(volume)
+            else:
+                room = None if self._share is None else share(volume, self._share, o.instrument.lot)
             self._take(o, exact(price), volume, ts, room, out)
 
     def _drop_symbols(self, symbols: set[str], ts: int, out: Reports) -> None:
@@ -284,7 +308,7 @@ class SimBroker(TickExchange):
         out.append(ExecutionReport(now, order_id, NEW))
         if order.parent:
             self._attach(o)
-        if last is not None:
+        if last is not None and self._meets:
             self._on_arrival(o, last, now, out)
 
     def _enqueue(self, symbol: str, o: WorkingOrder) -> None:
@@ -310,7 +334,8 @@ class SimBroker(TickExchange):
             return f"{kind}: a stop price belongs to stop and stop-limit orders, and to those only"
         if o.legs and kind not in (OrderType.MARKET, OrderType.LIMIT):
             return f"{kind}: a combo is a market or limit order"
-        if order.tif in (TimeInForce.OPG, TimeInForce.CLS) and (type(found) is not Equity or kind not in (MARKET, OrderType.LIMIT)):
+        auction = order.tif in (TimeInForce.OPG, TimeInForce.CLS)
+        if auction and (type(found) is not Equity or kind not in (MARKET, OrderType.LIMIT)):
             return f"{order.tif} {kind}: auctions take market and limit orders in shares"
         if any(_ends_by(leg.instrument, self._label, before=True) for leg in found.legs):
             return f"{order.symbol} has expired"
@@ -356,7 +381,7 @@ class SimBroker(TickExchange):
         elif closes and bars and not o.order.parent and o.order.tif not in (TimeInForce.OPG, TimeInForce.CLS):
             bar = bars[o.order.symbol]
             if bar.volume > 0 and self._in_hours(bar.start):
-                room = None if self._share is None else exact(bar.volume) * self._share // o.instrument.lot * o.instrument.lot
+                room = None if self._share is None else share(bar.volume, self._share, o.instrument.lot)
                 self._take(o, exact(bar.close), bar.volume, now, room, out)
                 if o.order.tif in AT_ONCE:
                     self._drop(o, CANCELED, now, f"{o.order.tif}: the rest did not fill", out)

@@ -143,3 +143,13 @@ class AllOf(msgspec.Struct, frozen=True, tag=True):
     def describe(self) -> str:
         """One sentence for the tear sheet."""
         return "; ".join(part.describe() for part in self.parts)
+
+
+def per_share_and_contract() -> AllOf:
+    """Return a fixed-rate broker's commissions: $0.005 a share, at least $1 an order and at most 1 % of its value; $0.65 a contract.
+
+    The US "fixed" schedule of Interactive Brokers: 100 shares at $25 cost $1.00, 1,000 cost $5.00, 1,000 at $0.25 cost $2.50.
+    """
+    return AllOf(
+        (PerShare(Decimal("0.005"), Decimal(1), Decimal("0.01")), PerContract(Decimal("0.65"), Decimal(1)))
+    )

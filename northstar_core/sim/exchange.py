@@ -34,8 +34,8 @@ class Exchange:
     """Working orders of one account and how bars fill them. ``SimBroker`` is the whole; nobody else makes one of these."""
 
     __slots__ = (
-        "_brackets", "_closing", "_combos", "_costs", "_ended", "_fast", "_hi", "_lo", "_open", "_part", "_share", "_slippage",
-        "books", "model", "working",
+        "_brackets", "_closing", "_combos", "_costs", "_ended", "_fast", "_hi", "_lo", "_meets", "_open", "_opened", "_part",
+        "_share", "_slippage", "books", "model", "working",
     )
 
     def __init__(self, account: str, cash: Decimal, model: SimModel) -> None:
@@ -49,8 +49,10 @@ class Exchange:
         self._combos: list[WorkingOrder] = []
         self._closing: dict[str, Bar | Quote | Trade] = {}  # the last event of symbols with CLS orders
         self._lo, self._hi = -NEVER, NEVER  # orders fill at times in [lo, hi)
+        self._opened = -NEVER  # when the session opened last
         self._costs, self._slippage, self._share = model.costs, model.slippage, model.volume_share
         self._part = float("inf") if self._share is None else float(self._share) * (1 - 1e-9)
+        self._meets = model.fill_at is not FillAt.NEXT_OPEN  # whether an order can fill on arrival
         self._fast = model.fill_at is FillAt.NEXT_OPEN and model.slippage is None
 
     # ── bars ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,7 +88,7 @@ class Exchange:
             if not self._live(o, start) or (o.order.parent and not o.available):
                 continue
             if tif is TimeInForce.OPG:
-                if o.active_from > self._lo:
+                if o.active_from > self._opened:
                     continue  # too late for this session's opening; it waits for the next
                 if trades_at(o, bar.open):
                     room = self._take(o, price, bar.volume, start, room, out)

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from decimal import Decimal
 
+from northstar_core.model.execution import ExecutionReport
 from northstar_core.model.instrument import Equity, Option, exact
 from northstar_core.model.market import Bar, Quote, Trade
 from northstar_core.model.order import OrderType, Side, TimeInForce
-from northstar_core.model.execution import ExecutionReport
+from northstar_core.model.tape import Tape
 from northstar_core.sim.exchange import AT_ONCE, CANCELED, EXPIRED, MARKET, STOPS, TRADE, ZERO, Exchange, Reports
 from northstar_core.sim.fills import FillAt, share, slipped, through, whole
 from northstar_core.sim.model import SimModel
 from northstar_core.sim.order import WorkingOrder
+
+
+def tick_symbols(tape: Tape, fill_at: FillAt) -> frozenset[str]:
+    """Return the symbols of a tape that fill on quotes and prints: those without bars, or all that have them at ``QUOTE``."""
+    ticks = frozenset(Tape(quotes=tape.quotes, trades=tape.trades).symbols)
+    return ticks if fill_at is FillAt.QUOTE else ticks - frozenset(Tape(bars=tape.bars).symbols)
 
 
 class TickExchange(Exchange):
@@ -22,6 +29,7 @@ class TickExchange(Exchange):
 
     def __init__(self, account: str, cash: Decimal, model: SimModel, ticks: Container[str] | None) -> None:
         super().__init__(account, cash, model)
+        self._meets = self._meets or ticks is not None
         self._ticks = ticks  # symbols that fill on quotes and prints; None = all of them if fill_at is "quote", else none
         self._quotes: dict[str, Quote] = {}
         self._sizes: dict[str, list[Decimal]] = {}  # what is left of a quote: bid, ask
@@ -47,7 +55,7 @@ class TickExchange(Exchange):
             tif = o.order.tif
             if o.done or o.legs or o.active_from > ts or (o.order.parent and not o.available):
                 continue
-            if tif is TimeInForce.CLS or (tif is TimeInForce.OPG and o.active_from > self._lo):
+            if tif is TimeInForce.CLS or (tif is TimeInForce.OPG and o.active_from > self._opened):
                 continue
             side = 1 if o.buy else 0
             price = quote.ask if o.buy else quote.bid
@@ -86,7 +94,7 @@ class TickExchange(Exchange):
             kind, tif = o.order.order_type, o.order.tif
             if o.done or o.legs or o.active_from > trade.ts or (o.order.parent and not o.available):
                 continue
-            if tif is TimeInForce.CLS or (tif is TimeInForce.OPG and o.active_from > self._lo):
+            if tif is TimeInForce.CLS or (tif is TimeInForce.OPG and o.active_from > self._opened):
                 continue
             if kind in STOPS and not o.triggered:
                 o.triggered = trade.price >= o.stop if o.buy else trade.price <= o.stop
