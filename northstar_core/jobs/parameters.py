@@ -195,9 +195,10 @@ def _check_together(params: type[Params], fields: dict[str, Any], values: dict[s
     known = {name: value for name, value in values.items() if name in fields}
     if not required <= known.keys():
         return  # the run cell gives the rest, so the strategy itself will judge
-    from northstar_core.strategy.base import checked_params
-
     try:
-        checked_params(params, known)
-    except ParameterError as error:
-        raise ParameterError(f"{params.__qualname__}: {error}") from None
+        msgspec.convert(known, params, strict=True)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        name = place.rstrip("`")
+        subject = f"parameter {name} = {_shown(known[name])}" if name in known else f"{params.__qualname__}"
+        raise ParameterError(f"{subject}: {reason[0].lower() + reason[1:]}") from None

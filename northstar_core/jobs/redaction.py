@@ -13,6 +13,7 @@ Massive and Polygon keys show (they have no prefix of their own).
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 from collections import Counter
@@ -71,6 +72,8 @@ _HINT = re.compile(
 
 _BINARY = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"})
 
+_COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z])?")
+
 _OPAQUE = re.compile(r"[A-Za-z0-9+/_=-]{24,}")
 
 
@@ -90,14 +93,14 @@ def looks_secret(value: str) -> bool:
 
 
 def _is_opaque(token: str) -> bool:
-    digits = sum(c.isdigit() for c in token)
-    letters = sum(c.isalpha() for c in token)
-    if not digits or not letters or digits + letters < 0.8 * len(token):
+    """Whether a long token reads like random characters: digits among the letters, not words with a number behind."""
+    kinds = [c.isdigit() for c in token if c.isalnum()]
+    changes = sum(a != b for a, b in itertools.pairwise(kinds))
+    if len(kinds) < 0.8 * len(token) or changes < 5:
         return False
     counts = Counter(token)
     entropy = -sum(n / len(token) * math.log2(n / len(token)) for n in counts.values())
-    # Words with numbers reach about 3.3 bits a character; a random hexadecimal text of 32 reaches 3.6, base62 4.3.
-    return entropy > 3.45 and digits >= 0.1 * len(token)
+    return entropy > 3.2  # bits a character; 32 random hexadecimal digits reach 3.6, 32 of base62 4.5
 
 
 class Redactor:
@@ -130,7 +133,15 @@ class Redactor:
         return cls(values)
 
     def text(self, text: str) -> str:
-        """Return ``text`` without secrets; the same object if there were none."""
+        """Return ``text`` without secrets; unchanged if there were none.
+
+        Terminal colours cut words in two and join them with letters of their own, so coloured text is judged without them, and
+        loses them where something was removed.
+        """
+        if "\x1b" in text:
+            plain = _COLOUR.sub("", text)
+            cleaned = self.text(plain)
+            return text if cleaned == plain else cleaned
         text = self.known(text)
         if not _HINT.search(text):
             return text
