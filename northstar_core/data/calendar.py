@@ -11,6 +11,7 @@ Extended hours are those of the US equity exchanges, 04:00 New York to four hour
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -170,7 +171,10 @@ def _load(calendar: str, first_year: int, last_year: int) -> Calendar:
     try:
         if calendar not in known:
             raise InvalidCalendarName(calendar_name=calendar)
-        source = exchange_calendars.get_calendar(calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
+        with warnings.catch_warnings():
+            # exchange_calendars uses what pandas 3 will drop in version 4; nothing we or the user could do about it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            source = exchange_calendars.get_calendar(calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
     except InvalidCalendarName:
         close = get_close_matches(str(calendar).upper(), known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "use a MIC such as XNYS, or 24/7 for no closing"
