@@ -1,0 +1,172 @@
+"""Verify a log: every invariant, streaming, with the auditor's own fold.
+
+``verify(rows)`` takes the log's rows in the order of their numbers: lines of bytes (``model.journal``), or stored rows with their
+hash and columns. ``Verifier`` takes them one at a time, for a caller that reads them asynchronously.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from northstar_core.audit.fold import Fold
+from northstar_core.audit.log_checks import Chain, Columns, LogChecks, TapeDigest
+from northstar_core.audit.order_checks import OrderChecks
+from northstar_core.audit.position_checks import PositionChecks
+from northstar_core.audit.report import Report, Tally
+from northstar_core.audit.risk_checks import RiskChecks
+from northstar_core.model import events as e
+from northstar_core.model.errors import DataError, JournalError, NorthstarError
+from northstar_core.model.journal import Line, decode, parse
+
+JOURNAL = "journal.log"
+
+Step = Callable[[Any, int, int], None]
+
+
+class Row(NamedTuple):
+    """A row as the event store holds it."""
+
+    seq: int
+    epoch: int
+    ts: int
+    kind: str
+    strategy: str | None
+    account: str | None
+    order_id: str | None
+    cause: int
+    payload: bytes | str
+    hash: bytes
+
+
+class Verifier:
+    """Takes a log's rows one at a time and tells, at the end, what does not hold."""
+
+    def __init__(self, tape_digest: TapeDigest | None = None) -> None:
+        self.tally = Tally()
+        self.fold = Fold()
+        self.chain = Chain(self.tally, tape_digest)
+        self.log = LogChecks(self.fold, self.tally)
+        self.finished = False
+        self._steps: dict[type, tuple[Step, ...]] = {}
+        self._families = (
+            RiskChecks(self.fold, self.tally), OrderChecks(self.fold, self.tally), PositionChecks(self.fold, self.tally), self.log,
+        )  # fmt: skip
+
+    def feed(self, row: Row | bytes) -> None:
+        """Take the next row.
+
+        Raises
+        ------
+        JournalError
+            If a line of bytes is not of the form ``seq epoch ts cause payload``.
+        """
+        if isinstance(row, bytes):
+            text, line, columns, stored = row, parse(row), None, None
+        else:
+            seq, epoch, ts, kind, strategy, account, order_id, cause, payload, stored = row
+            payload = payload.encode() if isinstance(payload, str) else bytes(payload)
+            line = Line(seq, epoch, ts, cause or 0, payload)
+            text = b"%d %d %d %d %b" % line
+            columns = Columns(kind, strategy or "", account or "", order_id or "")
+            stored = bytes(stored)
+        self.chain.line(line, text, stored)
+        try:
+            event = decode(line.payload)
+        except JournalError as error:
+            self.tally.violate("L2", line.seq, str(error))
+            return
+        self.chain.payload(line, event, columns)
+        try:
+            self._take(event, line.seq, line.cause)
+        except (ArithmeticError, DataError, ValueError) as error:
+            self.tally.violate("L2", line.seq, f"the numbers of this {type(event).__name__} cannot be: {error!r}")
+
+    def _take(self, event: e.Event, seq: int, cause: int) -> None:
+        self.log.cause(event, seq, cause)
+        kind = type(event)
+        steps = self._steps.get(kind)
+        if steps is None:
+            steps = self._steps[kind] = self._steps_of(kind)
+        for step in steps:
+            step(event, seq, cause)
+
+    def _steps_of(self, kind: type) -> tuple[Step, ...]:
+        """Return what happens at an event of a kind: checks that read the fold before it, the fold, checks that read it after."""
+        before = [family.before[kind] for family in self._families if kind in family.before]
+        own: list[Step] = [self.fold.appliers[kind]] if kind in self.fold.appliers else []
+        if kind is e.TapeRead:
+            own.append(lambda event, seq, cause: self.chain.tape_read(seq, event))
+        if kind is e.RunFinished:
+            own.append(self._finished)
+        return (*before, *own, *(family.after[kind] for family in self._families if kind in family.after))
+
+    def _finished(self, event: e.RunFinished, seq: int, cause: int) -> None:
+        self.finished = True
+
+    def finish(self, head: tuple[int, bytes] | None = None) -> Report:
+        """Close the books and return what was found.
+
+        Parameters
+        ----------
+        head
+            Number and hash of the last line, kept apart from the lines: without it nobody can tell that a tail was cut off.
+        """
+        chain = self.chain
+        if not chain.events:
+            return Report(error="the log is empty")
+        chain.finish(self.finished, head)
+        self.fold.ended.close()
+        return Report(
+            findings=self.tally.findings(), events=chain.events, ticks=chain.ticks, last_seq=chain.seq, head=chain.head.hex(),
+            notes=tuple(self.tally.notes),
+        )  # fmt: skip
+
+
+def verify(
+    rows: Iterable[Row | bytes], *, head: tuple[int, bytes] | None = None, tape_digest: TapeDigest | None = None
+) -> Report:
+    """Verify a log.
+
+    Parameters
+    ----------
+    rows
+        The log in order: ``Row``s (any ten-tuple in its order, such as a database record) or lines of bytes without newline.
+    head
+        Number and hash of the last line, where they were kept apart.
+    tape_digest
+        Gives the digest of rows of the tape that the run consumed: compared with what the log declares.
+
+    Returns
+    -------
+    A report that never raises: what cannot be read is its ``error``, and its ``exit_code`` is 2.
+    """
+    verifier = Verifier(tape_digest)
+    try:
+        for row in rows:
+            verifier.feed(row)
+    except (NorthstarError, OSError) as error:
+        return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)
+    return verifier.finish(head)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a run's journal; ``path`` is the run's directory or the file.
+
+    Raises
+    ------
+    JournalError
+        If there is no journal, or its last line was not written to its end.
+    """
+    file = path / JOURNAL if path.is_dir() else path
+    try:
+        with file.open("rb") as stream:
+            for number, text in enumerate(stream, 1):
+                if not text.endswith(b"\n"):
+                    raise JournalError(
+                        f"{file.name}: line {number} was not written to its end; the run was cut off while writing"
+                    )
+                yield text[:-1]
+    except OSError as error:
+        raise JournalError(f"{file}: cannot be read: {error.strerror}") from None
