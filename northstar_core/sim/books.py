@@ -1,7 +1,8 @@
-"""The broker's own books of one account: cash, and positions by strategy. Kept apart from the engine's, to compare at the end.
+"""The broker's own books of one account: cash, and positions by strategy. Kept apart from the engine's, to compare at
+the end.
 
-Positions are kept by strategy because an order names one: so what a split, a dividend or an expiry does can be told to each
-book exactly. The account's position is their sum.
+Positions are kept by strategy because an order names one: so what a split, a dividend or an expiry does can be told
+to each book exactly. The account's position is their sum.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class Books:
 
     def __init__(self, account: str, cash: Decimal) -> None:
         self.account, self.cash = account, cash
-        self.positions: dict[tuple[str, str], Decimal] = {}  #: (strategy, symbol) to signed quantity; zeros are left out
+        self.positions: dict[
+            tuple[str, str], Decimal
+        ] = {}  #: (strategy, symbol) to signed quantity; zeros are left out
         self.activities = 0
 
     def add(self, strategy: str, symbol: str, signed: Decimal) -> None:
@@ -53,13 +56,30 @@ class Books:
         return tuple(HeldPosition(symbol, total[symbol]) for symbol in sorted(total) if total[symbol])
 
     def act(
-        self, ts: int, kind: ActivityKind, strategy: str, symbol: str, *, qty: Decimal = ZERO, cash: Decimal = ZERO,
-        price: Decimal = ZERO, text: str = "",
+        self,
+        ts: int,
+        kind: ActivityKind,
+        strategy: str,
+        symbol: str,
+        *,
+        qty: Decimal = ZERO,
+        cash: Decimal = ZERO,
+        price: Decimal = ZERO,
+        text: str = "",
     ) -> AccountActivity:
         """Book a change that follows from no order and return the broker's record of it; ids count from 1."""
         self.activities += 1
         self.add(strategy, symbol, qty)
         self.cash += cash
         return AccountActivity(
-            ts, self.account, kind, f"{self.account}-activity-{self.activities}", symbol, qty, cash, price, strategy, text,
+            ts,
+            self.account,
+            kind,
+            f"{self.account}-activity-{self.activities}",
+            symbol,
+            qty,
+            cash,
+            price,
+            strategy,
+            text,
         )

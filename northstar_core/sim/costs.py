@@ -1,9 +1,10 @@
 """What a fill costs: commissions and regulatory fees, composable, exact to the cent.
 
-A cost model answers with what one execution costs, given what the order had already traded (``Tally``), so that minimums and
-maximums *an order* hold over partial fills: each execution pays the difference between what is due after it and what was due
-before it. Rounding: commissions are rounded to the cent, half up, on the order's running total; regulatory fees are rounded
-up to the cent on each execution, as brokers pass them on. In a combo each leg is charged as an order of its own.
+A cost model answers with what one execution costs, given what the order had already traded (``Tally``), so that
+minimums and maximums *an order* hold over partial fills: each execution pays the difference between what is due after
+it and what was due before it. Rounding: commissions are rounded to the cent, half up, on the order's running total;
+regulatory fees are rounded up to the cent on each execution, as brokers pass them on. In a combo each leg is charged
+as an order of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ NOTHING = Tally()
 class Costs(Protocol):
     """What a cost model is; third parties may bring their own."""
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return what this execution costs, positive = paid."""
         ...
 
@@ -52,7 +55,7 @@ def cents_up(amount: Decimal) -> Decimal:
 
 
 class PerShare(msgspec.Struct, frozen=True, tag=True):
-    """A rate a share, with a minimum an order and a maximum as a part of the order's value; options pay nothing here."""
+    """A rate a share, a minimum an order, a maximum as a part of the order's value; options pay nothing here."""
 
     rate: Decimal
     minimum: Decimal = ZERO
@@ -65,7 +68,9 @@ class PerShare(msgspec.Struct, frozen=True, tag=True):
         owed = max(self.rate * qty, self.minimum)
         return cents(owed if self.maximum is None else min(owed, self.maximum * value))
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return what is due after this execution less what was due before it."""
         if type(instrument) is not Equity:
             return ZERO
@@ -87,7 +92,9 @@ class PerContract(msgspec.Struct, frozen=True, tag=True):
         """Return what an order of this size owes."""
         return cents(max(self.rate * qty, self.minimum)) if qty else ZERO
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return what is due after this execution less what was due before it."""
         if type(instrument) is not Option:
             return ZERO
@@ -108,7 +115,9 @@ class Percent(msgspec.Struct, frozen=True, tag=True):
         """Return what an order of this value owes."""
         return cents(max(self.rate * value, self.minimum)) if value else ZERO
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return what is due after this execution less what was due before it."""
         return self.due(before.value + qty * price * instrument.multiplier) - self.due(before.value)
 
@@ -122,7 +131,9 @@ class Fixed(msgspec.Struct, frozen=True, tag=True):
 
     amount: Decimal
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return the amount for an order's first execution, nothing after."""
         return ZERO if before.qty else self.amount
 
@@ -136,7 +147,9 @@ class AllOf(msgspec.Struct, frozen=True, tag=True):
 
     parts: tuple[Costs, ...]
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return the sum of the parts."""
         return sum((part.fee(instrument, buy, qty, price, ts, before) for part in self.parts), ZERO)
 
@@ -146,10 +159,10 @@ class AllOf(msgspec.Struct, frozen=True, tag=True):
 
 
 def per_share_and_contract() -> AllOf:
-    """Return a fixed-rate broker's commissions: $0.005 a share, at least $1 an order and at most 1 % of its value; $0.65 a contract.
+    """Return a fixed-rate broker's commissions: $0.005 a share, at least $1 an order and at most 1 % of its value;
+    $0.65 a contract.
 
-    The US "fixed" schedule of Interactive Brokers: 100 shares at $25 cost $1.00, 1,000 cost $5.00, 1,000 at $0.25 cost $2.50.
+    The US "fixed" schedule of Interactive Brokers: 100 shares at $25 cost $1.00, 1,000 cost $5.00, 1,000 at $0.25
+    cost $2.50.
     """
-    return AllOf(
-        (PerShare(Decimal("0.005"), Decimal(1), Decimal("0.01")), PerContract(Decimal("0.65"), Decimal(1)))
-    )
+    return AllOf((PerShare(Decimal("0.005"), Decimal(1), Decimal("0.01")), PerContract(Decimal("0.65"), Decimal(1))))

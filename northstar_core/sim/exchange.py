@@ -1,8 +1,9 @@
 """The matching half of the simulated broker: working orders, fills on bars, brackets, and what ends an order.
 
 A bar is worked through in three steps. At its open: market orders, limits that are marketable, stops that were gapped
-through, in order of arrival. Inside: stops before limits, so that of a stop and a target in the same bar the stop fills. At
-its close: market orders where they fill at the close. Orders share the volume a bar allows them, in that order.
+through, in order of arrival. Inside: stops before limits, so that of a stop and a target in the same bar the stop
+fills. At its close: market orders where they fill at the close. Orders share the volume a bar allows them, in that
+order.
 """
 
 from __future__ import annotations
@@ -31,17 +32,32 @@ Reports = list[ExecutionReport]
 
 
 class Exchange:
-    """Working orders of one account and how bars fill them. ``SimBroker`` is the whole; nobody else makes one of these."""
+    """Working orders of one account and how bars fill them; ``SimBroker`` is the whole."""
 
     __slots__ = (
-        "_brackets", "_closing", "_combos", "_costs", "_ended", "_fast", "_hi", "_lo", "_meets", "_open", "_opened", "_part",
-        "_share", "_slippage", "books", "model", "working",
+        "_brackets",
+        "_closing",
+        "_combos",
+        "_costs",
+        "_ended",
+        "_fast",
+        "_hi",
+        "_lo",
+        "_meets",
+        "_open",
+        "_opened",
+        "_part",
+        "_share",
+        "_slippage",
+        "books",
+        "model",
+        "working",
     )
 
     def __init__(self, account: str, cash: Decimal, model: SimModel) -> None:
         self.model = model
         self.books = Books(account, cash)
-        #: Symbol to its working orders in order of arrival; a combo is under each of its legs. Falsy when nothing works.
+        #: Symbol to its working orders by arrival; a combo is under each of its legs. Falsy when nothing works.
         self.working: dict[str, list[WorkingOrder]] = {}
         self._brackets: dict[str, Bracket] = {}  # by the entry's order id
         self._open: dict[str, WorkingOrder] = {}
@@ -76,7 +92,9 @@ class Exchange:
     def _live(self, o: WorkingOrder, at: int) -> bool:
         return not o.done and not o.legs and o.active_from <= at and o.order.tif is not TimeInForce.CLS
 
-    def _at_open(self, bar: Bar, orders: tuple[WorkingOrder, ...], room: Decimal | None, out: Reports) -> Decimal | None:
+    def _at_open(
+        self, bar: Bar, orders: tuple[WorkingOrder, ...], room: Decimal | None, out: Reports
+    ) -> Decimal | None:
         start, at_close = bar.start, self.model.fill_at is FillAt.CLOSE
         price = exact(bar.open)
         for o in orders:
@@ -109,7 +127,9 @@ class Exchange:
         if price is None:
             return room
         before = o.leaves
-        room = self._take(o, exact(price), bar.volume, bar.ts, room, out, passive=o.order.order_type is not OrderType.STOP)
+        room = self._take(
+            o, exact(price), bar.volume, bar.ts, room, out, passive=o.order.order_type is not OrderType.STOP
+        )
         if o.bracket is not None and o.leaves != before:
             exits = sorted(o.bracket.exits, key=lambda e: e.order.order_type not in STOPS)
             for e in exits:
@@ -137,7 +157,14 @@ class Exchange:
         return qty
 
     def _take(
-        self, o: WorkingOrder, price: Decimal, volume: float, ts: int, room: Decimal | None, out: Reports, *,
+        self,
+        o: WorkingOrder,
+        price: Decimal,
+        volume: float,
+        ts: int,
+        room: Decimal | None,
+        out: Reports,
+        *,
         passive: bool = False,
     ) -> Decimal | None:
         """Fill what may be filled at this price and return the volume that is left for others."""
@@ -169,7 +196,14 @@ class Exchange:
         self._traded(o, qty, price, ts, out)
 
     def _charge(
-        self, o: WorkingOrder, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, value: Decimal, ts: int,
+        self,
+        o: WorkingOrder,
+        instrument: Equity | Option,
+        buy: bool,
+        qty: Decimal,
+        price: Decimal,
+        value: Decimal,
+        ts: int,
     ) -> Decimal:
         tallies = o.tallies
         if tallies is None:

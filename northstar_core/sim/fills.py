@@ -1,7 +1,7 @@
 """Whether and at what price an order fills on a bar: pure functions of one order and one bar.
 
-The path of the price inside a bar is unknown. What is certain: the open came first, the close last, and low and high were
-reached somewhere between. Where more than that would be needed, the worse for the trader is assumed.
+The path of the price inside a bar is unknown. What is certain: the open came first, the close last, and low and high
+were reached somewhere between. Where more than that would be needed, the worse for the trader is assumed.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def touches_stop(order: WorkingOrder, bar: Bar) -> bool:
 def inside(order: WorkingOrder, bar: Bar, touch: bool) -> float | None:
     """Return the price at which an order that did not trade at the open trades inside the bar, or None.
 
-    A limit fills at its limit when the bar traded through it. A stop fills at its stop price when touched. A stop-limit that
-    was triggered before the bar, or by its open, is a limit; one triggered inside the bar fills at its limit only if the
-    bar's close is through the limit, which proves that it traded there after the trigger; else it rests as a limit.
+    A limit fills at its limit when the bar traded through it. A stop fills at its stop price when touched. A
+    stop-limit that was triggered before the bar, or by its open, is a limit; one triggered inside the bar fills at
+    its limit only if the bar's close is through the limit, which proves that it traded there after the trigger; else
+    it rests as a limit.
     """
     kind = order.order.order_type
     if kind is LIMIT or (kind is STOP_LIMIT and order.triggered):
@@ -73,8 +74,8 @@ def inside(order: WorkingOrder, bar: Bar, touch: bool) -> float | None:
 def inside_after_entry(order: WorkingOrder, bar: Bar, entry: float, touch: bool) -> float | None:
     """Return the price at which an exit trades in the very bar inside which its entry was filled, or None.
 
-    The order of things is not known, so the worse is assumed: a stop that the bar touched fires, at the stop or the entry
-    price, whichever is worse; a target fills only if the close is through it.
+    The order of things is not known, so the worse is assumed: a stop that the bar touched fires, at the stop or the
+    entry price, whichever is worse; a target fills only if the close is through it.
     """
     kind = order.order.order_type
     if kind is STOP:
@@ -92,12 +93,19 @@ def inside_after_entry(order: WorkingOrder, bar: Bar, entry: float, touch: bool)
 
 
 def slipped(
-    price: Decimal, order: WorkingOrder, instrument: Instrument, buy: bool, qty: Decimal, volume: float, slippage: Slippage,
+    price: Decimal,
+    order: WorkingOrder,
+    instrument: Instrument,
+    buy: bool,
+    qty: Decimal,
+    volume: float,
+    slippage: Slippage,
 ) -> Decimal:
-    """Return a price after slippage, rounded to the tick against the trader; never past the order's own limit, never below a tick.
+    """Return a price after slippage, rounded to the tick against the trader; never past the order's own limit, never
+    below a tick.
 
-    ``instrument`` and ``buy`` are the leg's: in a combo they may differ from the order's, and a combo's limit is checked on
-    its net price instead.
+    ``instrument`` and ``buy`` are the leg's: in a combo they may differ from the order's, and a combo's limit is
+    checked on its net price instead.
     """
     tick = instrument.tick_at(price)
     amount = slippage.amount(price, qty, volume, tick)

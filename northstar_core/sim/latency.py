@@ -8,11 +8,12 @@ NEVER = 2**63 - 1  #: later than any time
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Fixed latencies in nanoseconds: ``entry_ns`` until a request has reached the broker, ``response_ns`` until a report is back.
+    """Fixed latencies in nanoseconds: ``entry_ns`` until a request has reached the broker, ``response_ns`` until a
+    report is back.
 
-    Latency is fixed and not drawn: the same orders on the same tape give the same fills. With bars, an order that arrives
-    after a bar has opened waits for the next one; a cancel works from its arrival on, so the bar in which it arrives no
-    longer fills the order.
+    Latency is fixed and not drawn: the same orders on the same tape give the same fills. With bars, an order that
+    arrives after a bar has opened waits for the next one; a cancel works from its arrival on, so the bar in which it
+    arrives no longer fills the order.
     """
 
     entry_ns: int = 0

@@ -1,18 +1,19 @@
 """What happens to positions without an order: option expiry, exercise and assignment, splits, dividends.
 
-Expiry. Options end after the close of the last session up to their expiry date (a Saturday expiry: the Friday before it). At
-least ``exercise_threshold`` (a cent) in the money, by the last price of the underlying, a long is exercised and a short is
-assigned; American options deliver shares at the strike, others are settled in cash at their intrinsic value. The rest
-expires. A combo's legs end each on its own.
+Expiry. Options end after the close of the last session up to their expiry date (a Saturday expiry: the Friday before
+it). At least ``exercise_threshold`` (a cent) in the money, by the last price of the underlying, a long is exercised
+and a short is assigned; American options deliver shares at the strike, others are settled in cash at their intrinsic
+value. The rest expires. A combo's legs end each on its own.
 
-Corporate actions take effect at the open of the first session on or after their ex-date, in this order: early assignment
-(if on), dividend (on what was held at the previous close), split.
+Corporate actions take effect at the open of the first session on or after their ex-date, in this order: early
+assignment (if on), dividend (on what was held at the previous close), split.
 
-Splits. A position is multiplied by the ratio; a fraction of a share is paid in cash at the last price divided by the ratio.
-Working orders in the symbol and in options on it are canceled, as their prices have lost their meaning. Options on it, for
-whole ratios n:1 (OCC): n contracts for one at strike / n, rounded to the cent, under their new symbol; the position moves at
-the last price so that no cash changes hands. Other ratios would need a contract with another deliverable, which no OCC
-symbol names: those positions are closed in cash at the last price of the option, else at their intrinsic value.
+Splits. A position is multiplied by the ratio; a fraction of a share is paid in cash at the last price divided by the
+ratio. Working orders in the symbol and in options on it are canceled, as their prices have lost their meaning.
+Options on it, for whole ratios n:1 (OCC): n contracts for one at strike / n, rounded to the cent, under their new
+symbol; the position moves at the last price so that no cash changes hands. Other ratios would need a contract with
+another deliverable, which no OCC symbol names: those positions are closed in cash at the last price of the option,
+else at their intrinsic value.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Activities = list[AccountActivity]
 
 
 def last_day(option: Option) -> date:
-    """Return the last day an option trades, short of holidays: the Friday for expiries on a Saturday (standard until 2015)."""
+    """Return the last day an option trades, short of holidays: the Friday before a Saturday (standard until 2015)."""
     return option.expiry - timedelta(days=1) if option.expiry.weekday() == 5 else option.expiry
 
 
@@ -45,7 +46,11 @@ class Lifecycle:
     __slots__ = ("_actions", "_books", "_label", "_policy", "_prices")
 
     def __init__(
-        self, books: Books, policy: LifecyclePolicy, actions: Sequence[CorporateAction], prices: Callable[[str], float | None],
+        self,
+        books: Books,
+        policy: LifecyclePolicy,
+        actions: Sequence[CorporateAction],
+        prices: Callable[[str], float | None],
     ) -> None:
         self._books, self._policy, self._prices = books, policy, prices
         self._actions = sorted(actions, key=lambda action: (action.ex_date, action.symbol))
@@ -96,12 +101,14 @@ class Lifecycle:
         own = self._prices(option.symbol)
         if own is None:
             raise DataError(
-                f"{option.symbol} ends on {option.expiry} and there is no price of {option.underlying} to settle it by; "
+                f"{option.symbol} ends on {option.expiry} without a price of {option.underlying} to settle it by; "
                 f"add {option.underlying} to the data or close the position before"
             )
         return option.strike + (exact(own) if option.right is Right.CALL else -exact(own))
 
-    def _settle(self, option: Option, strategy: str, qty: Decimal, underlying: Decimal, ts: int, out: Activities) -> None:
+    def _settle(
+        self, option: Option, strategy: str, qty: Decimal, underlying: Decimal, ts: int, out: Activities
+    ) -> None:
         worth = option.intrinsic(underlying)
         text = f"{option.underlying} at {underlying}"
         if worth < self._policy.exercise_threshold:
@@ -116,8 +123,14 @@ class Lifecycle:
         shares = qty * option.multiplier * (1 if option.right is Right.CALL else -1)
         out.append(
             self._books.act(
-                ts, ActivityKind.DELIVERY, strategy, option.underlying, qty=shares, cash=-shares * option.strike,
-                price=option.strike, text=option.symbol,
+                ts,
+                ActivityKind.DELIVERY,
+                strategy,
+                option.underlying,
+                qty=shares,
+                cash=-shares * option.strike,
+                price=option.strike,
+                text=option.symbol,
             )
         )
 
@@ -151,7 +164,9 @@ class Lifecycle:
             text = f"{action.dividend:f} a share"
             for strategy, qty in self._books.of(action.symbol):
                 out.append(
-                    self._books.act(ts, ActivityKind.DIVIDEND, strategy, action.symbol, cash=qty * action.dividend, text=text)
+                    self._books.act(
+                        ts, ActivityKind.DIVIDEND, strategy, action.symbol, cash=qty * action.dividend, text=text
+                    )
                 )
         if action.ratio != 1:
             stale.add(action.symbol)
@@ -164,7 +179,9 @@ class Lifecycle:
         for strategy, qty in self._books.of(symbol):
             after = qty * ratio
             text = f"{ratio:f} for 1"
-            out.append(self._books.act(ts, ActivityKind.SPLIT, strategy, symbol, qty=after - qty, price=ratio, text=text))
+            out.append(
+                self._books.act(ts, ActivityKind.SPLIT, strategy, symbol, qty=after - qty, price=ratio, text=text)
+            )
             if qty % 1 or not self._policy.cash_in_lieu:
                 continue  # fractions were held before: this account may hold them
             whole = after.to_integral_value()
@@ -179,8 +196,14 @@ class Lifecycle:
             if whole != after:
                 out.append(
                     self._books.act(
-                        ts, ActivityKind.DELIVERY, strategy, symbol, qty=whole - after, cash=(after - whole) * price,
-                        price=price, text="cash in lieu of a fraction",
+                        ts,
+                        ActivityKind.DELIVERY,
+                        strategy,
+                        symbol,
+                        qty=whole - after,
+                        cash=(after - whole) * price,
+                        price=price,
+                        text="cash in lieu of a fraction",
                     )
                 )
 
@@ -195,7 +218,9 @@ class Lifecycle:
                 text = f"{ratio:f} for 1: no standard contract follows"
                 cash = qty * last * option.multiplier
                 out.append(
-                    self._books.act(ts, ActivityKind.DELIVERY, strategy, option.symbol, qty=-qty, cash=cash, price=last, text=text)
+                    self._books.act(
+                        ts, ActivityKind.DELIVERY, strategy, option.symbol, qty=-qty, cash=cash, price=last, text=text
+                    )
                 )
                 continue
             strike = (option.strike / ratio).quantize(CENT)
@@ -203,9 +228,17 @@ class Lifecycle:
             text = f"{option.symbol} becomes {successor}, {ratio:f} for 1"
             out.append(
                 self._books.act(
-                    ts, ActivityKind.SPLIT, strategy, option.symbol, qty=qty * (ratio - ONE), price=ratio, text=text,
+                    ts,
+                    ActivityKind.SPLIT,
+                    strategy,
+                    option.symbol,
+                    qty=qty * (ratio - ONE),
+                    price=ratio,
+                    text=text,
                 )
             )
             price = last / ratio
             for symbol, change in ((option.symbol, -qty * ratio), (successor, qty * ratio)):
-                out.append(self._books.act(ts, ActivityKind.DELIVERY, strategy, symbol, qty=change, price=price, text=text))
+                out.append(
+                    self._books.act(ts, ActivityKind.DELIVERY, strategy, symbol, qty=change, price=price, text=text)
+                )

@@ -63,7 +63,14 @@ def working_order(order: PlaceOrder, instrument: Instrument, active_from: int) -
         and type(instrument) is not Combo
     )
     return WorkingOrder(
-        order, instrument, order.side is Side.BUY, order.qty, active_from, plain,
-        0.0 if limit is None else float(limit), 0.0 if stop is None else float(stop),
-        legs=instrument.legs if type(instrument) is Combo else (), size=float(order.qty),
+        order,
+        instrument,
+        order.side is Side.BUY,
+        order.qty,
+        active_from,
+        plain,
+        0.0 if limit is None else float(limit),
+        0.0 if stop is None else float(stop),
+        legs=instrument.legs if type(instrument) is Combo else (),
+        size=float(order.qty),
     )

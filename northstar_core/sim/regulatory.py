@@ -1,7 +1,8 @@
 """What US regulators charge on sales: the SEC's Section 31 fee and FINRA's Trading Activity Fee.
 
-Rates are dated: a fill pays what was in force on its day (UTC). A day before the first row pays the first row's rate, a day
-after the last the last row's. Both are rounded up to the cent on each execution, as retail brokers pass them on.
+Rates are dated: a fill pays what was in force on its day (UTC). A day before the first row pays the first row's rate,
+a day after the last the last row's. Both are rounded up to the cent on each execution, as retail brokers pass them
+on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from northstar_core.sim.costs import Tally, cents_up
 ZERO = Decimal(0)
 MILLION = Decimal(1_000_000)
 
-#: First day, dollars a million dollars of sales. Source: SEC Fee Rate Advisories, as published by FINRA in Information Notices.
+#: First day, dollars a million dollars of sales. Source: SEC Fee Rate Advisories and FINRA Information Notices.
 SECTION_31: tuple[tuple[str, str], ...] = (
     ("2012-04-01", "22.40"),
     ("2013-05-25", "17.40"),
@@ -71,7 +72,9 @@ def trading_activity_fee(instrument: Equity | Option, qty: Decimal, ts: int) -> 
 class RegulatoryFees(msgspec.Struct, frozen=True, tag=True):
     """Section 31 and Trading Activity fees on every sale, nothing on a purchase."""
 
-    def fee(self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally) -> Decimal:
+    def fee(
+        self, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, before: Tally
+    ) -> Decimal:
         """Return both fees."""
         if buy:
             return ZERO
@@ -79,4 +82,4 @@ class RegulatoryFees(msgspec.Struct, frozen=True, tag=True):
 
     def describe(self) -> str:
         """One sentence for the tear sheet."""
-        return "SEC Section 31 and FINRA trading activity fees on sales at the rates of the day, each rounded up to the cent"
+        return "SEC Section 31 and FINRA trading activity fees on sales at the day's rates, each rounded up to the cent"

@@ -1,8 +1,8 @@
 """How much worse than the price on the tape a fill is.
 
 A slippage model answers with dollars a share, never below zero; the broker adds it for buys, takes it off for sells and
-rounds the result to the tick against the trader. It is paid where liquidity is taken (market and stop orders, limits that
-are marketable on arrival) and never carries a limit order beyond its limit.
+rounds the result to the tick against the trader. It is paid where liquidity is taken (market and stop orders, limits
+that are marketable on arrival) and never carries a limit order beyond its limit.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class ImpactSlippage(msgspec.Struct, frozen=True, tag=True):
     """Square-root impact: price × coefficient × sqrt(quantity / volume).
 
     The square-root law of market impact (Torre, BARRA Market Impact Model Handbook, 1997; Almgren et al., "Direct
-    Estimation of Equity Market Impact", 2005, find an exponent near 0.6). ``coefficient`` stands for the volatility over the
-    bar times a constant near one: 0.001 moves the price 10 bps for an order as large as the bar. Without volume it is charged
-    as if the order were the whole of it.
+    Estimation of Equity Market Impact", 2005, find an exponent near 0.6). ``coefficient`` stands for the volatility
+    over the bar times a constant near one: 0.001 moves the price 10 bps for an order as large as the bar. Without
+    volume it is charged as if the order were the whole of it.
     """
 
     coefficient: float

@@ -17,7 +17,7 @@ from northstar_core.sim.order import WorkingOrder
 
 
 def tick_symbols(tape: Tape, fill_at: FillAt) -> frozenset[str]:
-    """Return the symbols of a tape that fill on quotes and prints: those without bars, or all that have them at ``QUOTE``."""
+    """Return a tape's symbols that fill on quotes and prints: those without bars, at ``QUOTE`` all with ticks."""
     ticks = frozenset(Tape(quotes=tape.quotes, trades=tape.trades).symbols)
     return ticks if fill_at is FillAt.QUOTE else ticks - frozenset(Tape(bars=tape.bars).symbols)
 
@@ -30,7 +30,9 @@ class TickExchange(Exchange):
     def __init__(self, account: str, cash: Decimal, model: SimModel, ticks: Container[str] | None) -> None:
         super().__init__(account, cash, model)
         self._meets = self._meets or ticks is not None
-        self._ticks = ticks  # symbols that fill on quotes and prints; None = all of them if fill_at is "quote", else none
+        self._ticks = (
+            ticks  # symbols that fill on quotes and prints; None = all of them if fill_at is "quote", else none
+        )
         self._quotes: dict[str, Quote] = {}
         self._sizes: dict[str, list[Decimal]] = {}  # what is left of a quote: bid, ask
 
@@ -115,7 +117,7 @@ class TickExchange(Exchange):
     # ── combos ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _match_combos(self, bars: dict[str, Bar], ts: int, out: Reports, *, at_close: bool = False) -> None:
-        """Fill combos whose legs all have a price: bars of one instant at their open, quotes in force, or (mixed) bars at their close."""
+        """Fill combos whose legs all have a price: bars at their common open, quotes, or bars at their close."""
         for o in tuple(self._combos):
             if o.done or (o.order.parent and not o.available):
                 continue
@@ -128,7 +130,11 @@ class TickExchange(Exchange):
                 self._drop(o, CANCELED, at, f"{o.order.tif}: the rest did not fill", out)
 
     def _offers(
-        self, o: WorkingOrder, bars: dict[str, Bar], ts: int, at_close: bool,
+        self,
+        o: WorkingOrder,
+        bars: dict[str, Bar],
+        ts: int,
+        at_close: bool,
     ) -> tuple[int, list[Decimal], list[Decimal | None], list[float]] | None:
         """Return when, and for each leg at what price, for how much at most and out of what volume it can trade now."""
         ticks = [self._by_ticks(leg.instrument.symbol) for leg in o.legs]
@@ -151,7 +157,12 @@ class TickExchange(Exchange):
                 volumes.append(float(left))
                 continue
             bar = bars.get(symbol)
-            if bar is None or not bar.volume > 0 or (not at_close and bar.start < o.active_from) or not self._in_hours(bar.start):
+            if (
+                bar is None
+                or not bar.volume > 0
+                or (not at_close and bar.start < o.active_from)
+                or not self._in_hours(bar.start)
+            ):
                 return None
             if not close:
                 if at != ts and at != bar.start:
@@ -163,9 +174,15 @@ class TickExchange(Exchange):
         return at, prices, sizes, volumes
 
     def _take_combo(
-        self, o: WorkingOrder, prices: list[Decimal], sizes: list[Decimal | None], volumes: list[float], ts: int, out: Reports,
+        self,
+        o: WorkingOrder,
+        prices: list[Decimal],
+        sizes: list[Decimal | None],
+        volumes: list[float],
+        ts: int,
+        out: Reports,
     ) -> None:
-        """Fill as many whole combos as every leg has room for, if the net price is within the limit, and report each leg."""
+        """Fill as many whole combos as every leg has room for, if the net price is within the limit."""
         qty = self._wanted(o, ts, out)
         for leg, size in zip(o.legs, sizes, strict=True):
             if size is not None:
@@ -191,7 +208,14 @@ class TickExchange(Exchange):
         self._traded(o, qty, ZERO, ts, out)
 
     def _fill_leg(
-        self, o: WorkingOrder, instrument: Equity | Option, buy: bool, qty: Decimal, price: Decimal, ts: int, out: Reports,
+        self,
+        o: WorkingOrder,
+        instrument: Equity | Option,
+        buy: bool,
+        qty: Decimal,
+        price: Decimal,
+        ts: int,
+        out: Reports,
     ) -> None:
         value = qty * price * instrument.multiplier
         fees = ZERO if self._costs is None else self._charge(o, instrument, buy, qty, price, value, ts)
