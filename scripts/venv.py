@@ -1,8 +1,8 @@
 """Make ``.venv`` from ``requirements.lock``: whole or not at all, and in no time when it is there.
 
-Run by ``scripts/venv``, which finds a Python for it; standard library only. ``.venv/stamp`` is written last and holds what
-the environment was made from. Without a stamp (an interrupted set-up) the environment is made anew; with another one (the
-lock has changed) it is brought up to date in place; with the right one nothing happens.
+Run by ``scripts/venv``, which finds a Python for it; standard library only. ``.venv/stamp`` is written last and holds
+what the environment was made from. Without a stamp (an interrupted set-up) the environment is made anew; with another
+one (the lock has changed) it is brought up to date in place; with the right one nothing happens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAMP = VENV / "stamp"
 LOCK = ROOT / "requirements.lock"
 MADE_FROM = (LOCK, ROOT / "pyproject.toml", Path(__file__))
 
-# What uv must be told because it does not read pip's configuration: pip's option, uv's variable, what joins several values.
+# What uv must be told because it does not read pip's configuration: pip's option, uv's variable, what joins values.
 UV_VARIABLE = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
@@ -44,8 +44,8 @@ UV_VARIABLE = {
 # Options of pip that change how it talks or where it caches, not what it installs.
 OF_NO_CONSEQUENCE = {
     "break-system-packages", "cache-dir", "disable-pip-version-check", "no-cache-dir", "no-color", "no-input",
-    "no-python-version-warning", "no-warn-script-location", "progress-bar", "quiet", "require-virtualenv", "resume-retries",
-    "retries", "root-user-action", "user", "verbose",
+    "no-python-version-warning", "no-warn-script-location", "progress-bar", "quiet", "require-virtualenv",
+    "resume-retries", "retries", "root-user-action", "user", "verbose",
 }
 
 
@@ -112,7 +112,7 @@ def requirement(name: str) -> str:
 
 
 def pip_for_venv() -> list[str | Path]:
-    """Return the pip that fills the environment: its own, or, where ensurepip is missing, that of the Python around it."""
+    """Return the pip that fills the environment: its own, or, without ensurepip, that of the Python around it."""
     if importlib.util.find_spec("ensurepip"):
         return [PYTHON, "-I", "-m", "pip"]
     return [sys.executable, "-I", "-m", "pip", "--python", PYTHON]
@@ -131,6 +131,8 @@ def install(env: dict[str, str]) -> None:
                 only_uv.write_text(requirement("uv"))
                 run(*pip, "install", "--quiet", "--require-hashes", "--no-deps", "--requirement", only_uv, env=env)
             told = variables | env  # what the user tells uv himself wins
+            if not os.access(Path.home(), os.W_OK):  # a container's nameless user
+                told.setdefault("UV_NO_CACHE", "1")
             uv = (UV, "pip", "install", "--python", PYTHON)
             run(*uv, "--require-hashes", "--requirement", LOCK, env=told)
             run(*uv, "--quiet", *project, env=told)
