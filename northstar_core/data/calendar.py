@@ -2,7 +2,8 @@
 
 The calendar library is heavy (it brings pandas), so it is imported when the first session is asked for. A calendar
 object of that library covers about twenty years back and one ahead; ours is rebuilt with the wanted bounds, so a
-backtest over 2000 and a schedule for 2035 both work (future sessions assume today's rules).
+backtest over 2000 and a schedule for 2035 both work. Future sessions assume today's rules; those before 1985 are given
+today's hours, as the library has no others.
 
 Extended hours are those of the US equity exchanges, 04:00 New York to four hours after the regular close (20:00, or
 17:00 on a half day). Calendars of other markets have none: their extended hours are their regular ones.
@@ -28,7 +29,7 @@ PRE_MARKET_OPEN = dt.timedelta(hours=4)  # after midnight, New York
 AFTER_HOURS_NS = 4 * 3_600_000_000_000  # 16:00 to 20:00, and 13:00 to 17:00 on half days
 
 DAY_NS = 86_400_000_000_000
-_FIRST_YEAR, _LAST_YEAR = 1990, 2090
+FIRST_YEAR, LAST_YEAR = 1930, 2090
 
 
 class Calendar:
@@ -139,7 +140,7 @@ def load_around(calendar: str, first: int, last: int) -> Calendar:
     """Return the calendar over at least the years of two times, ns UTC, and the days beside them."""
     years = np.array([first - 7 * DAY_NS, last + 7 * DAY_NS]).astype("datetime64[ns]").astype("datetime64[Y]")
     begin, end = (int(year) + 1970 for year in years.astype(np.int64))
-    return load(calendar, max(begin, _FIRST_YEAR), min(end, _LAST_YEAR))
+    return load(calendar, min(max(begin, FIRST_YEAR), LAST_YEAR), max(min(end, LAST_YEAR), FIRST_YEAR))
 
 
 def load(calendar: str, first_year: int, last_year: int) -> Calendar:
@@ -148,17 +149,15 @@ def load(calendar: str, first_year: int, last_year: int) -> Calendar:
     Raises
     ------
     DataError
-        If the calendar is unknown or the years are outside 1990 to 2090.
+        If the calendar is unknown or the years are outside 1930 to 2090.
     """
-    if not _FIRST_YEAR <= first_year <= last_year <= _LAST_YEAR:
+    if not FIRST_YEAR <= first_year <= last_year <= LAST_YEAR:
         raise DataError(
             f"calendar {calendar}: sessions of {first_year} to {last_year} are not known; "
-            f"use dates between {_FIRST_YEAR} and {_LAST_YEAR}"
+            f"use dates between {FIRST_YEAR} and {LAST_YEAR}"
         )
     # Five-year blocks, so that asking day by day does not build a calendar for each question.
-    return _load(
-        calendar, max(first_year - first_year % 5, _FIRST_YEAR), min(last_year - last_year % 5 + 4, _LAST_YEAR)
-    )
+    return _load(calendar, max(first_year - first_year % 5, FIRST_YEAR), min(last_year - last_year % 5 + 4, LAST_YEAR))
 
 
 @lru_cache(maxsize=16)
@@ -175,6 +174,8 @@ def _load(calendar: str, first_year: int, last_year: int) -> Calendar:
             # exchange_calendars uses what pandas 3 will drop in version 4; nothing we or the user could do about it.
             warnings.simplefilter("ignore", DeprecationWarning)
             source = exchange_calendars.get_calendar(calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
+    except ValueError as error:  # some exchanges' calendars begin later
+        raise DataError(f"calendar {calendar}: {' '.join(str(error).split())[:150]}; choose later dates") from None
     except InvalidCalendarName:
         close = get_close_matches(str(calendar).upper(), known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "use a MIC such as XNYS, or 24/7 for no closing"
@@ -204,5 +205,5 @@ def midnight_ns(calendar: str, day: dt.date) -> int:
     """Return when a date begins at the exchange, ns UTC."""
     import pandas as pd
 
-    year = min(max(day.year, _FIRST_YEAR), _LAST_YEAR)
+    year = min(max(day.year, FIRST_YEAR), LAST_YEAR)
     return int(pd.Timestamp(day, tz=load(calendar, year, year).tz).as_unit("ns").value)

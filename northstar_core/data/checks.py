@@ -17,7 +17,7 @@ from northstar_core.model.errors import DataError
 from northstar_core.model.tape import Float64, Int64
 
 Mask = NDArray[np.bool_]
-NS_1900, NS_2200 = -2_208_988_800_000_000_000, 7_258_118_400_000_000_000
+FIRST_DAY, LAST_DAY = np.datetime64("1930-01-10"), np.datetime64("2090-12-20")  # what the calendars know
 
 
 class Place:
@@ -89,10 +89,15 @@ def check_ohlc(place: Place, prices: dict[str, Float64], prefix: str = "", given
             )
 
 
-def check_times(place: Place, field: str, ts: Int64) -> None:
-    """Refuse times no market data have: before 1900 or after 2200, the mark of a wrong unit."""
-    if (row := _first((ts < NS_1900) | (ts > NS_2200))) is not None:
-        place.refuse(row, f"{field} {int(ts[row])} ns is not between 1900 and 2200; check the unit of the time column")
+def check_times(place: Place, field: str, times: NDArray[Any]) -> None:
+    """Refuse times (ns UTC or dates) that no calendar knows, the mark of a wrong unit."""
+    first, last = (FIRST_DAY, LAST_DAY) if times.dtype.kind == "M" else (_ns(FIRST_DAY), _ns(LAST_DAY))
+    if (row := _first((times < first) | (times > last))) is not None:
+        place.refuse(row, f"{field} {times[row]} is not between 1930 and 2090; check the column and its unit")
+
+
+def _ns(day: np.datetime64) -> int:
+    return int(day.astype("datetime64[ns]").astype(np.int64))
 
 
 def check_order(

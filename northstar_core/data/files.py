@@ -119,7 +119,7 @@ def text_of(file: File) -> bytes:
     data = data.removeprefix(b"\xef\xbb\xbf")  # the byte order mark spreadsheets write
     if not data.strip():
         raise DataError(f"{file.path}: is empty; give a file with a header and rows")
-    return data
+    return data if data.endswith(b"\n") else data + b"\n"
 
 
 def header_of(path: Path, text: bytes) -> tuple[list[str], str]:
@@ -161,6 +161,11 @@ def _parse(
 
 def _explain(path: Path, text: bytes, delimiter: str, types: dict[str, Any], error: pa.ArrowInvalid) -> NoReturn:
     """Find the field that could not be parsed: slowly, once, on the way to a refusal."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        row_number = text[: bad.start].count(b"\n")
+        raise DataError(f"{path}: row {row_number}: is not UTF-8 text; save the file as UTF-8") from None
     bad_rows: list[Any] = []
 
     def note(row: Any) -> str:

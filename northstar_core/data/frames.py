@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 
 from northstar_core.data import files, layouts
@@ -50,10 +52,10 @@ def part_from_frame(frame: pd.DataFrame, choice: Choice) -> Part:
         table = pa.Table.from_pandas(frame[needed], preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"{name}: {' '.join(str(error).split())[:150]}; give one type a column") from None
-    sha = hashlib.sha256()
-    for column in table.columns:
-        for value in (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column).chunks:
-            for buffer in value.buffers():
-                sha.update(buffer or b"")
-    source = Source(name=name, layout=layout.name, sha256=sha.hexdigest(), rows=len(frame))
-    return part_from_table(name, table, layout, choice, source, None)
+    part = part_from_table(
+        name, table, layout, choice, Source(name=name, layout=layout.name, sha256="", rows=len(frame)), None
+    )
+    sha = hashlib.sha256("\x1f".join(part.symbols).encode())
+    for values in (part.code, *part.columns.values()):
+        sha.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)
+    return part._replace(source=msgspec.structs.replace(part.source, sha256=sha.hexdigest()))

@@ -177,6 +177,8 @@ def _wanted(symbols: Sequence[str] | str | None) -> tuple[str, ...] | None:
 def _parts(source: Any, choice: Choice) -> tuple[list[Part], list[CorporateAction]]:
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         return [part_from_frame(source, choice)], []
+    if not isinstance(source, str | Path | Iterable):
+        raise DataError(f"cannot read {type(source).__name__}; give a path, a folder, a pattern or a DataFrame")
     named = [source] if isinstance(source, str | Path) else list(source)
     if not named:
         raise DataError("no files to read; name a file, a folder or a pattern")

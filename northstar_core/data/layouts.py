@@ -99,7 +99,9 @@ def detect(path: Path | str, names: Sequence[str]) -> Layout:
         if found in twice:
             raise DataError(f"{path}: has the column {seen[found]!r} twice; keep one")
         columns[role] = seen[found]
-    missing = [_ALIASES[role][0] for role in _REQUIRED[layout] if role not in columns]
+    missing = [
+        "timestamp" if role == "time" else _ALIASES[role][0] for role in _REQUIRED[layout] if role not in columns
+    ]
     if missing:
         raise DataError(
             f"{path}: missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)} (layout {layout}, "

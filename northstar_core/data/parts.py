@@ -138,10 +138,12 @@ def bars_part(
     if exact:  # adjusting rounds the four prices separately: by one unit in the last place they may cross
         checks.check_ohlc(place, prices)
     checks.check_sizes(place, {"volume": numbers["volume"]})
+    given = times.ns if times.dates is None else times.dates
+    assert given is not None
+    checks.check_times(place, field, given)
     times = times if choice.instants else _daily(times, choice.calendar)
     stamps = times.ns if times.dates is None else times.dates.astype("datetime64[ns]").astype(np.int64)
     assert stamps is not None
-    checks.check_times(place, field, stamps)
     checks.check_order(place, field, known, code, stamps, unique=True, shown=times.shown)
     if times.dates is not None:
         start, end = _session_hours(place, field, times.dates, choice.calendar)
@@ -250,6 +252,10 @@ def _codes(
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     found = [compact(value) for value in whole.dictionary.to_pylist()]
     indices = whole.indices.to_numpy().astype(np.int32, copy=False)
+    odd = next((i for i, symbol in enumerate(found) if not symbol.isprintable()), None)
+    if odd is not None:
+        place = Place(name)
+        place.refuse(int(np.argmax(indices == odd)), f"{column} {found[odd]!r} is not a symbol; correct the field")
     if "" in found:
         Place(name).refuse(int(np.argmax(indices == found.index(""))), f"{column} is empty; give every row a symbol")
     symbols = tuple(sorted(set(found)))
@@ -276,7 +282,7 @@ def _floats(place: Place, table: pa.Table, column: str, empty: float = np.nan) -
         try:
             values = values.cast(pa.float64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise DataError(f"{place.name}: {column} is {values.type}, not numbers; convert it") from None
+            raise DataError(f"{place.name}: {column} holds {values.type}, not numbers; convert it") from None
     if values.null_count:
         values = values.fill_null(empty)
     result: Float64 = values.to_numpy()

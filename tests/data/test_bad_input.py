@@ -61,6 +61,9 @@ def refused(source: object, **options: object) -> str:
         (f",1,10,10,11,9,{OPEN + 3 * MINUTE},1", "ticker is empty"),
         (f"SPY,1,ten,10,11,9,{OPEN + 3 * MINUTE},1", "open 'ten' is not a number"),
         ("SPY,1,10,10,11,9,noon,1", "window_start 'noon' is not a whole number"),
+        ("SPY,1,10,10,11,9,-5,1", "window_start -5 is of another unit than"),
+        (f"SPY,1,10,10,11,9,{2**63 - 1},1", f"window_start {2**63 - 1} is not between 1930 and 2090"),
+        (f'"S\nY",1,10,10,11,9,{OPEN},1', "ticker 'S\\nY' is not a symbol"),
         ("SPY,1,10,10,11,9", "has 6 fields, the header has 8"),
     ],
 )
@@ -143,6 +146,7 @@ def test_a_daily_row_on_a_holiday_names_the_calendar(csv: Csv) -> None:
     [
         ((MASSIVE.replace(",low", ""), "SPY,1,10,10,11,1,1"), "missing column low (layout massive"),
         (("timestamp,open,close", "1,2,3"), "missing columns high, low, volume"),
+        (("ticker,price,size", "SPY,2,3"), "missing column timestamp (layout tick-trades"),
         (("a,b,c", "1,2,3"), "is not a supported layout (columns a, b, c)"),
         ((MASSIVE,), "has a header (ticker, volume, open, close, high, low, window_start, transactions) and no rows"),
         (("",), "is empty"),
@@ -195,6 +199,13 @@ def test_paths_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
     assert refused(str(tmp_path / "*.csv")).startswith(f"{tmp_path / '*.csv'}: no file matches")
     assert "no files to read" in refused([])
     assert "cannot read int" in refused([3])
+    assert "cannot read NoneType" in refused(None)
+
+
+def test_text_in_another_encoding_is_refused_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_bytes("\n".join((MASSIVE, *GOOD_ROWS, GOOD_ROWS[0].replace("SPY", "SP\xe9"))).encode("latin-1"))
+    assert refused(path) == f"{path}: row 4: is not UTF-8 text; save the file as UTF-8"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -90,7 +90,7 @@ def test_top_of_book_becomes_quotes_and_an_undefined_price_a_missing_side(tmp_pa
     level = dbn.BidAskPair(10_000_000_000, 10_010_000_000, 300, 500)
     empty = dbn.BidAskPair(UNDEFINED, 10_010_000_000, 0, 500)
     records = [
-        dbn.MBP1Msg(2, 1, OPEN, 10_000_000_000, 300, dbn.Action.ADD, dbn.Side.BID, 0, OPEN + i, levels=[book])
+        dbn.MBP1Msg(2, 1, OPEN, 10_000_000_000, 300, dbn.Action.ADD, dbn.Side.BID, 0, OPEN + i, levels=book)
         for i, book in enumerate((level, empty))
     ]
     quotes = history.read(encoded(tmp_path / "q.dbn", "mbp-1", records, {1: "SPY"})).quotes
@@ -102,7 +102,7 @@ def test_top_of_book_becomes_quotes_and_an_undefined_price_a_missing_side(tmp_pa
 
 def test_trades_with_the_book_before_them_give_prints_and_quotes(tmp_path: Path) -> None:
     level = dbn.BidAskPair(10_000_000_000, 10_010_000_000, 300, 500)
-    record = dbn.MBP1Msg(2, 1, OPEN, 10_010_000_000, 100, dbn.Action.TRADE, dbn.Side.BID, 0, OPEN + 1, levels=[level])
+    record = dbn.MBP1Msg(2, 1, OPEN, 10_010_000_000, 100, dbn.Action.TRADE, dbn.Side.BID, 0, OPEN + 1, levels=level)
     tape = history.read(encoded(tmp_path / "tb.dbn", "tbbo", [record], {1: "SPY"}))
     assert [len(table) for table in tape.tables] == [1, 1]
     assert len(tape.sources) == 1
