@@ -45,8 +45,8 @@ class Desk(TickExchange):
             self._refuse(order, now, str(error), out)
             return
         o = working_order(order, found, now)
-        if not o.plain or order.qty <= 0 or type(found) is not Equity:
-            refusal = self._refusal(o, now)
+        if not o.plain or not order.qty > 0 or order.qty % found.lot or type(found) is not Equity:
+            refusal = self._refusal(o)
             if refusal:
                 self._refuse(order, now, refusal, out)
                 return
@@ -75,7 +75,7 @@ class Desk(TickExchange):
         self._ended[order.order_id] = ZERO
         out.append(ExecutionReport(now, order.order_id, ExecType.REJECTED, text=why))
 
-    def _refusal(self, o: WorkingOrder, now: int) -> str:
+    def _refusal(self, o: WorkingOrder) -> str:
         """Return why the broker itself refuses an order, or nothing."""
         order, kind, found = o.order, o.order.order_type, o.instrument
         if not order.qty > 0 or order.qty % found.lot:
@@ -95,7 +95,7 @@ class Desk(TickExchange):
             filled = self._ended.get(order.parent)
             if order.parent not in self._open and not filled:
                 return f"its entry {order.parent} " + ("is not known" if filled is None else "ended without a fill")
-        elif order.reduce_only and not self._wanted(o, now, []):
+        elif order.reduce_only and not self._reducible(o):
             return "reduce-only: it would open or turn a position"
         return ""
 
@@ -178,7 +178,7 @@ class Desk(TickExchange):
                 why = f"quantity {new.qty}: {filled} has filled already; cancel the rest instead"
             else:
                 changed = working_order(new, o.instrument, now)
-                why = self._refusal(changed, now)
+                why = self._refusal(changed)
         if why:
             out.append(ExecutionReport(now, order_id, ExecType.REPLACE_REJECTED, text=why))
             return

@@ -143,15 +143,20 @@ class Exchange:
 
     # ── fills ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _reducible(self, o: WorkingOrder) -> Decimal:
+        """Return the quantity by which the order can bring its strategy's position nearer to zero."""
+        most = o.leaves
+        for leg in o.instrument.legs:
+            held = self.books.qty(o.order.strategy, leg.instrument.symbol)
+            against = max(-held if o.buy is (leg.ratio > 0) else held, ZERO)
+            most = min(most, against // abs(leg.ratio) if o.legs else against)
+        return most
+
     def _wanted(self, o: WorkingOrder, ts: int, out: Reports) -> Decimal:
         """Return how much the order may trade now; a reduce-only order with nothing left to reduce is canceled."""
         qty = o.available
         if o.order.reduce_only and qty:
-            for leg in o.legs or o.instrument.legs:
-                held = self.books.qty(o.order.strategy, leg.instrument.symbol)
-                buys = o.buy is (leg.ratio > 0)
-                against = -held if buys else held
-                qty = min(qty, max(against, ZERO) // abs(leg.ratio) if o.legs else max(against, ZERO))
+            qty = min(qty, self._reducible(o))
             if not qty:
                 self._drop(o, CANCELED, ts, "reduce-only: no position left to reduce", out)
         return qty
