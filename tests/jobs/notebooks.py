@@ -83,4 +83,4 @@ def read(path: Path) -> dict[str, Any]:
 def texts(executed: dict[str, Any], tag: str) -> str:
     """Return what the cell with this tag printed."""
     cell = next(c for c in executed["cells"] if tag in c["metadata"].get("tags", []))
-    return "".join("".join(o.get("text", "")) for o in cell["outputs"] if o["output_type"] == "stream")
+    return "".join("".join(o.get("text", "")) for o in cell["outputs"] if o.get("name") == "stdout")

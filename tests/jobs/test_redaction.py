@@ -26,7 +26,7 @@ KINDS = {
     "aws secret": lambda: (s := drawn(MIXED + "/+", 40), f"aws_secret_access_key = {s}"),
     "alpaca id": lambda: (s := "PK" + drawn(UPPER, 18), f"connected with {s}"),
     "alpaca secret": lambda: (s := drawn(MIXED, 40), f"APCA-API-SECRET-KEY: {s}"),
-    "massive key in url": lambda: (s := drawn(MIXED + "_", 32), f"https://api.massive.com/v3?limit=10&apiKey={s}&sort=asc"),
+    "massive key in url": lambda: (s := drawn(MIXED + "_", 32), f"https://api.massive.com/v3?n=1&apiKey={s}&sort=asc"),
     "massive key in python": lambda: (s := drawn(MIXED, 32), f"client = Client(api_key='{s}')"),
     "databento": lambda: (s := "db-" + drawn(MIXED, 29), f"Historical({s!r})"),
     "github": lambda: (s := "ghp_" + drawn(MIXED, 36), f"git clone https://{s}@github.com/a/b"),
