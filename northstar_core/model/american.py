@@ -1,18 +1,18 @@
 """The value of exercising early: American options by their exercise boundary.
 
-Andersen, Lake and Offengenden, "High-performance American option pricing", *Journal of Computational Finance* 20 (2016): the
-boundary solves a fixed-point equation (their system B), is interpolated on Chebyshev nodes in the square root of time, and
-gives the premium over the European option as one integral (Kim 1990). Unlike a tree's, the answer is smooth in every
-argument, so that differences of prices are good Greeks.
+Andersen, Lake and Offengenden, "High-performance American option pricing", *Journal of Computational Finance* 20
+(2016): the boundary solves a fixed-point equation (their system B), is interpolated on Chebyshev nodes in the square
+root of time, and gives the premium over the European option as one integral (Kim 1990). Unlike a tree's, the answer is
+smooth in every argument, so that differences of prices are good Greeks.
 
-Everything here is for the put; a call is the put with spot and strike, and rate and yield, exchanged (McDonald and Schroder
-1998). Units as in ``model.greeks``.
+Everything here is for the put; a call is the put with spot and strike, and rate and yield, exchanged (McDonald and
+Schroder 1998). Units as in ``model.greeks``.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import erfc, exp, log, sqrt
+from math import erfc, exp, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ Array = NDArray[np.float64]
 
 NODES = 12  #: Chebyshev intervals of the boundary
 BOUNDARY_POINTS = 24  #: Gauss-Legendre points of the integrals in the boundary's equation
-PREMIUM_POINTS = 64  #: and of the premium's
+PREMIUM_POINTS = 48  #: and of the premium's
 ITERATIONS = 60
-TOLERANCE = 1e-10  #: of the boundary, relative to the strike
+TOLERANCE = 1e-7  #: of the boundary, relative to the strike; the price feels only its square
 
 _erfc = np.frompyfunc(erfc, 1, 1)
 
@@ -35,9 +35,10 @@ def _cdf(x: Array) -> Array:
 def early_exercise_premium(
     spot: float, strike: float, years: float, rate: float, vol: float, dividend_yield: float
 ) -> float:
-    """Return what an American put is worth over the European one while it is not exercised; ``rate``, ``vol``, ``years`` > 0.
+    """Return what an American put is worth over the European one while it is not exercised.
 
-    Meaningful for a spot above ``exercise_below``; below it the put is worth what exercise pays.
+    For ``rate``, ``vol`` and ``years`` above zero and a spot above ``exercise_below``; below that the put is worth what
+    exercise pays.
     """
     ratio = _boundary(years, rate, vol, dividend_yield)
     y, weights = _legendre(PREMIUM_POINTS)
@@ -77,7 +78,8 @@ def _boundary(years: float, rate: float, vol: float, dividend_yield: float) -> A
     shift, shift_all = (drift + vol * vol / 2) * t, (drift + vol * vol / 2) * tau
     inner = _interpolation(x[:, None] * np.sqrt(1 - y * y))
 
-    # first guess: from the limit towards the boundary of the perpetual put (Merton 1973), as Bjerksund and Stensland (1993)
+    # first guess: from the limit towards the boundary of the perpetual put (Merton 1973), as Bjerksund and Stensland
+    # (1993)
     slope = drift / vol**2 - 0.5
     root = -slope - sqrt(slope * slope + 2 * rate / vol**2)
     forever = min(root / (root - 1), limit * (1 - 1e-12))

@@ -1,32 +1,33 @@
 """What an option is worth and how that changes: price, implied volatility and Greeks, European and American.
 
-European options by Black and Scholes (1973) with Merton's dividend yield; American ones by the binomial tree of Leisen and
-Reimer (1996), corrected by what the same tree gets wrong about the European option.
+European options by Black and Scholes (1973) with Merton's dividend yield; American ones add what early exercise is
+worth, which is ``model.american``'s business.
 
 Units, in all functions: ``years`` to expiry (calendar time: days / 365); ``rate`` and ``dividend_yield`` continuously
 compounded a year (0.05 is 5 %); ``vol`` a year (0.20 is 20 %). Every Greek is the plain partial derivative in these
-units, a share: theta a year, vega for 1.00 of vol, rho for 1.00 of rate. The properties of ``Greeks`` give the desk's units.
+units, a share: theta a year, vega for 1.00 of vol, rho for 1.00 of rate. The properties of ``Greeks`` give the desk's
+units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import erfc, exp, inf, isfinite, log, pi, sqrt
+from math import ceil, erfc, exp, isfinite, log, log2, pi, sqrt
 
 import msgspec
-import numpy as np
 
+from northstar_core.model.american import early_exercise_premium, exercise_below
 from northstar_core.model.errors import ParameterError
 from northstar_core.model.instrument import Right
-
-#: Steps of the coarse tree; the fine one has twice as many and one, and the two are extrapolated.
-STEPS = 101
 
 #: Implied volatilities are looked for in this range; outside it no listed option has a meaningful one.
 VOL_LEAST, VOL_MOST = 1e-4, 10.0
 
 #: Time value below this share of the spot price is rounding, not information.
 TIME_VALUE_LEAST = 1e-9
+
+#: A rate or yield below this is none: what it could earn by exercise is below a billionth of the price a year.
+NEVER_EARLY = 1e-9
 
 
 class Greeks(msgspec.Struct, frozen=True):
@@ -75,15 +76,17 @@ def american(
 ) -> float:
     """Return the price of an American option with a continuous dividend yield.
 
-    Within about 1e-5 of the strike of the limit of infinitely many steps for ordinary contracts (tested). A call that pays
-    no dividend is never exercised early at a rate of zero or more (Merton 1973), so it is the European one, exactly.
+    Within about 1e-6 of the strike for ordinary contracts (checked against fine trees), and never below the European
+    price or what exercise pays now. A call without dividends is never exercised early (Merton 1973), so it is the
+    European one, exactly. Discrete dividends are not modelled.
 
     Raises
     ------
     ParameterError
-        As ``black_scholes``.
+        As ``black_scholes``; and for a negative ``rate`` or ``dividend_yield``.
     """
     sign = _checked(spot, strike, years, rate, vol, right, dividend_yield)
+    _american_style("american", rate, dividend_yield)
     return _american(sign, spot, strike, years, rate, vol, dividend_yield)
 
 
@@ -93,31 +96,35 @@ def greeks(
 ) -> Greeks:
     """Return the Greeks of a ``"european"`` or ``"american"`` option.
 
-    European ones are closed formulas (Hull, *Options, Futures, and Other Derivatives*, the chapter on the Greek letters). At
-    expiry and at zero volatility they are the limits: delta 0 or ±1 (discounted), and ±0.5 exactly at the strike; gamma, vega
-    0. American ones are central differences of the price: spot ± 1 %, volatility ± 0.01, rate ± 0.001. Theta follows from the
-    Black-Scholes equation, theta = rate × price - (rate - yield) × spot × delta - vol² × spot² × gamma / 2, which holds
-    wherever the option is not to be exercised now; where it is, theta, vega and rho are 0 and delta is ±1.
+    European ones are closed formulas (Hull, *Options, Futures, and Other Derivatives*, the chapter on the Greek
+    letters). At expiry and at zero volatility they are the limits: delta 0 or ±1 (discounted) and ±0.5 exactly at the
+    strike; gamma and vega 0.
+
+    American ones are central differences of the price: spot ± 0.1 %, volatility ± 0.001, rate ± 0.0001. Theta follows
+    from the Black-Scholes equation, ``theta = rate * price - (rate - dividend_yield) * spot * delta - vol**2 * spot**2
+    * gamma / 2``, which holds wherever the option is not to be exercised now. Where it is to be, delta is ±1 and the
+    others are 0.
     """
     sign = _checked(spot, strike, years, rate, vol, right, dividend_yield)
-    if _american_style(style) and not _never_early(sign, rate, dividend_yield):
+    if _american_style(style, rate, dividend_yield) and not _never_early(sign, rate, dividend_yield):
         return _american_greeks(sign, spot, strike, years, rate, vol, dividend_yield)
     return _european_greeks(sign, spot, strike, years, rate, vol, dividend_yield)
 
 
 def implied_volatility(
-    price: float, spot: float, strike: float, years: float, rate: float, right: Right | str, dividend_yield: float = 0.0,
-    style: str = "european",
+    price: float, spot: float, strike: float, years: float, rate: float, right: Right | str,
+    dividend_yield: float = 0.0, style: str = "european",
 ) -> float | None:
     """Return the volatility at which the option is worth ``price``, or None if no volatility explains it.
 
-    None: the price is at or below what the option is worth without any volatility (for an American one, at or below what
-    exercise pays now), or at or above what no volatility can exceed, or only explained by less than 0.01 % or more than 1000 %
-    a year, or the option has expired. Deep in the money close to expiry that is usual: the mid price carries less time value than
-    its own rounding. Solved to 1e-10 (European) or 1e-8 (American) in volatility; American prices are those of ``american``.
+    None: the price is at or below what the option is worth without any volatility (for an American one, at or below
+    what exercise pays now), or at or above what no volatility can exceed, or only explained by less than 0.01 % or more
+    than 1000 % a year, or the option has expired. Deep in the money close to expiry that is usual: the mid price
+    carries less time value than its own rounding. Solved to 1e-10 (European) or 1e-8 (American) in volatility; American
+    prices are those of ``american``.
     """
     sign = _checked(spot, strike, years, rate, 0.0, right, dividend_yield)
-    early = _american_style(style) and not _never_early(sign, rate, dividend_yield)
+    early = _american_style(style, rate, dividend_yield) and not _never_early(sign, rate, dividend_yield)
     if not isfinite(price) or price <= 0 or years == 0:
         return None
     floor = (_american if early else _european)(sign, spot, strike, years, rate, 0.0, dividend_yield)
@@ -128,14 +135,14 @@ def implied_volatility(
             return _american(sign, spot, strike, years, rate, vol, dividend_yield) - price
 
         return _root(worth, VOL_LEAST, VOL_MOST, 1e-8)
-    # In the money the answer is that of the option at the same strike out of the money, worth the time value alone: solving
-    # that one loses no digits to the intrinsic value.
+    # In the money the answer is that of the option at the same strike out of the money, worth the time value alone:
+    # solving that one loses no digits to the intrinsic value.
     in_money = sign * (spot * exp(-dividend_yield * years) - strike * exp(-rate * years)) > 0
     side, target = (-sign, price - floor) if in_money else (sign, price)
 
     def excess(vol: float) -> float:
         value = _european(side, spot, strike, years, rate, vol, dividend_yield)
-        return log(value / target) if value > 0 else -inf
+        return log(max(value, 1e-300) / target)
 
     return _root(excess, VOL_LEAST, VOL_MOST, 1e-10)
 
@@ -157,15 +164,21 @@ def _checked(
     return 1 if right == "C" else -1
 
 
-def _american_style(style: str) -> bool:
+def _american_style(style: str, rate: float, dividend_yield: float) -> bool:
     if style not in ("european", "american"):
         raise ParameterError(f"option style must be 'european' or 'american', got {style!r}")
+    # below zero there may be two boundaries (Andersen and Lake, "Fast American option pricing: the double-boundary
+    # case")
+    if style == "american" and (rate < 0 or dividend_yield < 0):
+        raise ParameterError(
+            f"an American option needs a rate and a dividend_yield of at least 0, got {rate!r} and {dividend_yield!r}"
+        )
     return style == "american"
 
 
 def _never_early(sign: int, rate: float, dividend_yield: float) -> bool:
-    """Whether exercise before expiry never pays: a call without dividends, or a put without interest to earn on its strike."""
-    return dividend_yield <= 0 <= rate if sign > 0 else rate <= 0 <= dividend_yield
+    """Whether exercise before expiry never pays: a call without dividends, a put without interest on its strike."""
+    return (dividend_yield if sign > 0 else rate) < NEVER_EARLY
 
 
 def _cdf(x: float) -> float:
@@ -217,57 +230,31 @@ def _european_greeks(
 def _american(
     sign: int, spot: float, strike: float, years: float, rate: float, vol: float, dividend_yield: float
 ) -> float:
+    european = _european(sign, spot, strike, years, rate, vol, dividend_yield)
     if _never_early(sign, rate, dividend_yield):
-        return _european(sign, spot, strike, years, rate, vol, dividend_yield)
-    now = max(sign * (spot - strike), 0.0)
+        return european
     deviation = vol * sqrt(years)
-    certain = _without_vol(sign, spot, strike, years, rate, dividend_yield)
-    # Beyond ten deviations the rest of the distribution is worth nothing that a float can show.
-    if deviation == 0 or abs(log(spot / strike)) + abs(rate - dividend_yield) * years > 10 * deviation + deviation**2:
-        return certain
-    exact = _european(sign, spot, strike, years, rate, vol, dividend_yield)
-    premium = [
-        _premium(sign, spot, strike, years, rate, vol, dividend_yield, steps) for steps in (STEPS, 2 * STEPS + 1)
-    ]
-    # the early-exercise premium of a tree is wrong by about 1 / steps: two trees give the limit
-    fine = 2 * premium[1] - premium[0]
-    return max(exact + max(fine, 0.0), now)
+    # Where ten deviations do not reach the strike, or a deviation is nothing, chance is worth less than a float can
+    # show.
+    reach = abs(log(spot / strike)) - abs(rate - dividend_yield) * years
+    if deviation < 1e-6 or reach > 10 * deviation + deviation**2 / 2:
+        return max(european, _without_vol(sign, spot, strike, years, rate, dividend_yield))
+    if sign > 0:  # a call is the put with its two sides exchanged
+        spot, strike, rate, dividend_yield = strike, spot, dividend_yield, rate
+    # now, as a put
+    if spot <= exercise_below(strike, years, rate, vol, dividend_yield):
+        return strike - spot
+    premium = early_exercise_premium(spot, strike, years, rate, vol, dividend_yield)
+    return max(european + max(premium, 0.0), strike - spot)
 
 
 def _without_vol(sign: int, spot: float, strike: float, years: float, rate: float, dividend_yield: float) -> float:
     """Return the best that exercise at any one time pays when the spot grows at rate less yield for sure."""
     times = [0.0, years]
     if dividend_yield * rate > 0 and rate != dividend_yield:
-        times.append(min(max(log(rate * strike / (dividend_yield * spot)) / (rate - dividend_yield), 0.0), years))
+        best = log(rate * strike / (dividend_yield * spot)) / (rate - dividend_yield)
+        times.append(min(max(best, 0.0), years))
     return max(0.0, *(sign * (spot * exp(-dividend_yield * t) - strike * exp(-rate * t)) for t in times))
-
-
-def _premium(
-    sign: int, spot: float, strike: float, years: float, rate: float, vol: float, dividend_yield: float, steps: int
-) -> float:
-    """Return what the right to exercise early is worth on a Leisen-Reimer tree: its American less its European price."""
-    dt = years / steps
-    d1 = _d1(spot, strike, years, rate, vol, dividend_yield)
-    up, up_asset = _peizer_pratt(d1 - vol * sqrt(years), steps), _peizer_pratt(d1, steps)
-    growth, discount = exp((rate - dividend_yield) * dt), exp(-rate * dt)
-    u, d = growth * up_asset / up, growth * (1 - up_asset) / (1 - up)
-    ups = np.arange(steps + 1)
-    spots = spot * np.exp(ups * log(u) + (steps - ups) * log(d))
-    payoff = sign * (spots - strike)
-    free = np.maximum(payoff, 0.0)
-    held = free.copy()
-    weight_up, weight_down = discount * up, discount * (1 - up)
-    for n in range(steps, 0, -1):
-        spots = spots[:n] / d
-        free = weight_up * free[1:] + weight_down * free[:-1]
-        held = np.maximum(weight_up * held[1:] + weight_down * held[:-1], sign * (spots - strike))
-    return float(held[0] - free[0])
-
-
-def _peizer_pratt(z: float, n: int) -> float:
-    """Return the binomial probability whose upper half of ``n`` (odd) draws is the normal's at ``z`` (method 2)."""
-    share = 1 - exp(-((z / (n + 1 / 3 + 0.1 / (n + 1))) ** 2) * (n + 1 / 6))
-    return 0.5 + (0.5 if z >= 0 else -0.5) * sqrt(share)
 
 
 def _american_greeks(
@@ -281,7 +268,7 @@ def _american_greeks(
         return Greeks(delta=float(sign), gamma=0.0, theta=0.0, vega=0.0, rho=0.0)
     if years == 0 or vol == 0:
         return _european_greeks(sign, spot, strike, years, rate, vol, dividend_yield)
-    ds, dv, dr = spot * 0.01, min(0.01, vol / 2), 0.001
+    ds, dv, dr = spot * 0.001, min(0.001, vol / 2), 0.0001
     above, below = worth(s=spot + ds), worth(s=spot - ds)
     delta, gamma = (above - below) / (2 * ds), (above - 2 * price + below) / ds**2
     return Greeks(
@@ -294,8 +281,28 @@ def _american_greeks(
 
 
 def _root(f: Callable[[float], float], low: float, high: float, tolerance: float) -> float | None:
-    """Return where the increasing ``f`` crosses zero, by bisection sped up by chords (ITP, Oliveira and Takahashi 2020)."""
+    """Return where the increasing ``f`` crosses zero; None if not between (ITP method, Oliveira and Takahashi 2020)."""
     at_low, at_high = f(low), f(high)
     if at_low >= 0 or at_high <= 0:
         return None
-    raise NotImplementedError
+    most = ceil(log2((high - low) / (2 * tolerance))) + 1  # evaluations: one more than bisection alone would take
+    flat = 0.2 / (high - low)
+    for n in range(most + 1):
+        if high - low <= 2 * tolerance:
+            break
+        middle, half = (low + high) / 2, (high - low) / 2
+        chord = (at_high * low - at_low * high) / (at_high - at_low)
+        toward = 1.0 if middle >= chord else -1.0
+        nudge = flat * (high - low) ** 2
+        x = chord + toward * nudge if nudge <= abs(middle - chord) else middle
+        room = max(tolerance * 2.0 ** (most - n) - half, 0.0)
+        if abs(x - middle) > room:
+            x = middle - toward * room
+        at = f(x)
+        if at > 0:
+            high, at_high = x, at
+        elif at < 0:
+            low, at_low = x, at
+        else:
+            return x
+    return (low + high) / 2
