@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from northstar_core.model.errors import DataError
 
-SUFFIXES = (".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".parquet", ".dbn", ".dbn.zst")
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".dbn", ".dbn.zst")
 SUPPORTED = "csv, csv.gz, parquet, dbn or dbn.zst"
 
 

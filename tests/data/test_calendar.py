@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -46,13 +47,20 @@ def test_the_exchange_has_no_session_on_holidays_and_days_of_mourning(day: str) 
     assert sessions(day, day) == ()
 
 
-def test_sessions_of_2000_to_2035_are_ordered_and_last_six_and_a_half_hours_or_less() -> None:
+def test_every_session_of_2000_to_2035_opens_at_half_past_nine_and_closes_at_four_or_on_a_half_day_at_one() -> None:
     found = sessions("2000-01-01", "2035-12-31")
     assert len(found) == 9049
-    assert {(s.close - s.open) / HOUR for s in found} <= {6.5, 3.5, 4.5, 1.5, 5.5, 3.75, 4.75, 6.25, 5.0, 2.5, 6.0}
-    assert all(a.close < b.open for a, b in itertools.pairwise(found))
-    local_opens = {(s.open - midnight_ns("XNYS", s.label)) / HOUR for s in found[::50]}
-    assert 9.5 in local_opens
+    assert all(a.close < b.open for a, b in pairwise(found))
+    new_york = ZoneInfo("America/New_York")  # not the calendar's own arithmetic
+    odd = []
+    for session in found:
+        opens, closes = (dt.datetime.fromtimestamp(ns // 10**9, new_york) for ns in (session.open, session.close))
+        assert opens.date() == closes.date() == session.label
+        if opens.time() != dt.time(9, 30) or closes.time() not in (dt.time(16), dt.time(13)):
+            odd.append((session.label.isoformat(), opens.time(), closes.time()))
+    # A few days opened late or closed at another hour: storms, power failures, a minute of silence.
+    assert len(odd) < 15
+    assert all(day < "2014" for day, _, _ in odd)
 
 
 def test_a_time_is_found_in_its_session_with_and_without_extended_hours() -> None:
@@ -84,7 +92,7 @@ def test_a_closed_day_has_no_session_index() -> None:
 def test_a_market_that_never_closes_has_one_session_a_utc_day() -> None:
     found = sessions("2023-07-03", "2023-07-05", "24/7")
     assert [s.label.day for s in found] == [3, 4, 5]
-    assert all(a.close == b.open for a, b in itertools.pairwise(found))
+    assert all(a.close == b.open for a, b in pairwise(found))
 
 
 def test_covering_sessions_are_exactly_those_the_span_touches() -> None:

@@ -232,6 +232,14 @@ def test_benchmark_bars_never_stop_and_sessions_cover_exactly_them() -> None:
         bench_tape(0, 10)
 
 
+def test_benchmark_bars_kept_as_parquet_read_back_under_a_calendar_that_never_closes(tmp_path: Path) -> None:
+    tape = bench_tape(2, 3_000)
+    history.write_parquet(tape, tmp_path)
+    back = history.read(tmp_path, calendar="24/7")
+    assert digests(back) == digests(tape)
+    assert back.sessions == tape.sessions
+
+
 def test_draws_are_uniform_and_normal_enough() -> None:
     uniform, normal = Draws(1).uniform(200_000), Draws(2).normal(200_000)
     assert 0 <= uniform.min() < uniform.max() < 1
