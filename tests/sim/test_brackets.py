@@ -21,8 +21,9 @@ from tests.sim.worlds import (
 )  # fmt: skip
 
 
-def bracketed(b: SimBroker, *, target: str = "105", stop: str = "95", qty: str = "100", now: int = 0, **entry: str) -> list[str]:
+def bracketed(b: SimBroker, *, target: str = "105", stop: str = "95", now: int = 0, **entry: str) -> list[str]:
     """Send a long entry with its exits; return the three ids."""
+    qty = "100"
     parent = order(BUY, qty, tif=GTC, **entry)
     exits = {"tif": GTC, "reduce_only": True, "parent": parent.order_id}
     orders = [parent, order(SELL, qty, limit=target, **exits), order(SELL, qty, stop=stop, **exits)]
@@ -99,7 +100,7 @@ def test_exits_cover_only_what_the_entry_has_filled() -> None:
     b = broker(volume_share=D("0.1"))
     _, target, stop = bracketed(b)
     assert fills(b.on_bars([flat(0, volume=400)])) == [("40", "100.0", 0)]
-    out = b.on_bars([bar(1, 107, 108, 107, 107, volume=2000)])  # the entry completes, the target takes all there is room for
+    out = b.on_bars([bar(1, 107, 108, 107, 107, volume=2000)])  # entry completes, target fills
     assert fills(out) == [("60", "107.0", MINUTE), ("100", "107.0", MINUTE)]
     assert position(b) == 0 and ends(out)[-1] == (stop, "CANCELED")
     assert target in {r.order_id for r in out}

@@ -12,6 +12,7 @@ from tests.sim.worlds import (
     MINUTE,
     SELL,
     D,
+    bar,
     broker,
     fills,
     flat,
@@ -121,8 +122,6 @@ def test_a_report_keeps_the_time_at_the_broker_and_arrives_later() -> None:
     b.submit(order(limit="99.5"), 0)
     assert kinds(b.on_bars([flat(0)])) == ["NEW"]  # it has come back long before the bar closed
     b.on_bars([flat(1, 99.7)])
-    from tests.sim.worlds import bar
-
     assert b.on_bars([bar(2, 100, 100, 99, 100)]) == []
     out = b.advance(b.next_due)
     assert fills(out) == [("100", "99.5", 3 * MINUTE)] and b.next_due == NEVER

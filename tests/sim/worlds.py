@@ -29,7 +29,13 @@ def broker(cash: str = "100000", **model: Any) -> SimBroker:
 
 
 def order(
-    side: Side = BUY, qty: str = "100", *, limit: str | None = None, stop: str | None = None, symbol: str = "SPY", **more: Any
+    side: Side = BUY,
+    qty: str = "100",
+    *,
+    limit: str | None = None,
+    stop: str | None = None,
+    symbol: str = "SPY",
+    **more: Any,
 ) -> PlaceOrder:
     """An order; its type follows from its prices."""
     kind = {(False, False): MARKET, (True, False): LIMIT, (False, True): STOP, (True, True): STOP_LIMIT}[
@@ -53,7 +59,9 @@ def flat(n: int, price: float = 100.0, volume: float = 10_000.0, symbol: str = "
     return bar(n, price, price, price, price, volume, symbol)
 
 
-def quote(ts: int, bid: float, ask: float, bid_size: float = 500.0, ask_size: float = 500.0, symbol: str = "SPY") -> Quote:
+def quote(
+    ts: int, bid: float, ask: float, bid_size: float = 500.0, ask_size: float = 500.0, symbol: str = "SPY"
+) -> Quote:
     """A quote."""
     return Quote(symbol, ts, bid, ask, bid_size, ask_size)
 
@@ -66,7 +74,9 @@ def trade(ts: int, price: float, size: float = 100.0, *, forms_price: bool = Tru
 def fills(reports: list[Update] | list[ExecutionReport]) -> list[tuple[str, str, int]]:
     """(quantity, price, ts) of the fills among reports."""
     return [
-        (str(r.qty), str(r.price), r.ts) for r in reports if isinstance(r, ExecutionReport) and r.exec_type is ExecType.TRADE
+        (str(r.qty), str(r.price), r.ts)
+        for r in reports
+        if isinstance(r, ExecutionReport) and r.exec_type is ExecType.TRADE
     ]
 
 
