@@ -21,21 +21,18 @@ from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from decimal import Decimal
 
-from northstar_core.model.execution import AccountActivity, BrokerSnapshot, ExecutionReport, OpenOrder
+from northstar_core.model.execution import BrokerSnapshot, OpenOrder
 from northstar_core.model.instrument import exact, instrument
 from northstar_core.model.market import Bar, Quote, Trade
 from northstar_core.model.order import OrderStatus, PlaceOrder, TimeInForce
 from northstar_core.model.tape import CorporateAction
 from northstar_core.sim.desk import Desk, ends_by, underlying
-from northstar_core.sim.exchange import AT_ONCE, CANCELED, EXPIRED, MARKET, Reports
+from northstar_core.sim.exchange import AT_ONCE, CANCELED, EXPIRED, MARKET, Reports, Update
 from northstar_core.sim.fills import share
 from northstar_core.sim.latency import NEVER
 from northstar_core.sim.lifecycle import Lifecycle
 from northstar_core.sim.model import SimModel
 from northstar_core.sim.order import WorkingOrder
-
-Update = ExecutionReport | AccountActivity
-
 
 DEFAULT = SimModel()
 
@@ -93,7 +90,7 @@ class SimBroker(Desk):
         if closed and not model.extended_hours:
             self._hi = -NEVER
         self._requests: deque[tuple[int, Callable[[int, Reports], None]]] = deque()
-        self._reports: deque[tuple[int, ExecutionReport]] = deque()
+        self._reports: deque[tuple[int, Update]] = deque()
         self._response = model.latency.response_ns
         self._last_due = -NEVER
         self._lifecycle = Lifecycle(self.books, model.lifecycle, tuple(actions), prices or self._marks.get)
@@ -102,9 +99,7 @@ class SimBroker(Desk):
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(
-        self, order: PlaceOrder, now: int, last: Mapping[str, Bar | Quote] | None = None
-    ) -> list[ExecutionReport]:
+    def submit(self, order: PlaceOrder, now: int, last: Mapping[str, Bar | Quote] | None = None) -> list[Update]:
         """Send an order. Without latency the answer is in the reports: NEW or REJECTED, and fills that happen on
         arrival.
 
@@ -121,7 +116,7 @@ class SimBroker(Desk):
             self._arrive(order, now, last, out)
         return self._deliver(out, now) if self._response else out
 
-    def cancel(self, order_id: str, now: int) -> list[ExecutionReport]:
+    def cancel(self, order_id: str, now: int) -> list[Update]:
         """Ask to cancel an order: CANCELED, or CANCEL_REJECTED when there is nothing left to cancel."""
         out: Reports = []
         now = max(now, self._clock)
@@ -138,7 +133,7 @@ class SimBroker(Desk):
         limit_price: Decimal | None,
         stop_price: Decimal | None,
         now: int,
-    ) -> list[ExecutionReport]:
+    ) -> list[Update]:
         """Ask for other terms; None keeps what is. REPLACED, or REPLACE_REJECTED and the order works on.
 
         ``qty`` is the whole order's, what has filled included. The changed order has its place as if it had just
@@ -152,7 +147,7 @@ class SimBroker(Desk):
             self._replace(order_id, qty, limit_price, stop_price, now, out)
         return self._deliver(out, now) if self._response else out
 
-    def advance(self, ts: int) -> list[ExecutionReport]:
+    def advance(self, ts: int) -> list[Update]:
         """Let requests arrive that are due by ``ts``, and return the reports that are back by then."""
         out: Reports = []
         self._clock = max(self._clock, ts)
@@ -181,7 +176,7 @@ class SimBroker(Desk):
 
     # ── the market ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_bars(self, bars: Sequence[Bar]) -> list[ExecutionReport]:
+    def on_bars(self, bars: Sequence[Bar]) -> list[Update]:
         """Fill on bars that close at one instant; bars of symbols without working orders are ignored."""
         out: Reports = []
         working, lo, hi = self.working, self._lo, self._hi
@@ -200,7 +195,7 @@ class SimBroker(Desk):
             self._match_combos({bar.symbol: bar for bar in bars}, bars[0].ts, out)
         return self._deliver(out, bars[0].ts) if self._response else out
 
-    def on_quote(self, quote: Quote) -> list[ExecutionReport]:
+    def on_quote(self, quote: Quote) -> list[Update]:
         """Fill on a quote."""
         out: Reports = []
         self._clock = quote.ts
@@ -213,7 +208,7 @@ class SimBroker(Desk):
                 self._match_combos({}, quote.ts, out)
         return self._deliver(out, quote.ts) if self._response else out
 
-    def on_trade(self, trade: Trade) -> list[ExecutionReport]:
+    def on_trade(self, trade: Trade) -> list[Update]:
         """Fill on a print; one that does not form a price fills nothing."""
         out: Reports = []
         self._clock = trade.ts
@@ -249,7 +244,8 @@ class SimBroker(Desk):
         activities, stale = self._lifecycle.on_open(ts, label)
         if stale:
             self._drop_symbols(stale | {s for s in self.working if underlying(s) in stale}, ts, out)
-        return [*self._deliver(out, ts), *activities]
+        out += activities
+        return self._deliver(out, ts)
 
     def on_session_close(self, ts: int, label: str) -> list[Update]:
         """Close the exchange: CLS orders fill at the last price, DAY orders expire, then options that end today.
@@ -275,7 +271,8 @@ class SimBroker(Desk):
         stale |= {s for s in self.working if ends_by(instrument(s), label)}
         if stale:
             self._drop_symbols(stale, ts, out)
-        return [*self._deliver(out, ts), *activities]
+        out += activities
+        return self._deliver(out, ts)
 
     def _fill_closing(self, o: WorkingOrder, ts: int, out: Reports) -> None:
         event = self._closing.get(o.order.symbol)

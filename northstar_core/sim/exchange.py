@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from northstar_core.model.execution import ExecType, ExecutionReport
+from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
 from northstar_core.model.instrument import Equity, Option, exact
 from northstar_core.model.market import Bar, Quote, Trade
 from northstar_core.model.order import OrderType, Side, TimeInForce
@@ -28,7 +28,9 @@ AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 MARKET = OrderType.MARKET
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
-Reports = list[ExecutionReport]
+#: What a broker says: about an order, or about the account.
+Update = ExecutionReport | AccountActivity
+Reports = list[Update]
 
 
 class Exchange:
