@@ -214,6 +214,10 @@ class Fold:
         if applier is not None:
             applier(event, seq, cause)
 
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        self.ended.close()
+
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def account(self, name: str) -> Account:

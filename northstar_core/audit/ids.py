@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from array import array
 from tempfile import SpooledTemporaryFile
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -95,11 +94,3 @@ class Shelf(Generic[S]):
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -99,6 +99,12 @@ class Chain:
         self.events += 1
         self.seq = max(seq, self.seq) if step <= 0 else seq
 
+    def unreadable(self, text: bytes, error: str) -> None:
+        """Take note of a line that cannot be taken apart."""
+        self.tally.checked["L2"] += 1
+        self.tally.violate("L2", self.seq + 1, f"the line after seq {self.seq} was changed: {error}")
+        self.head, self.hashed = sha256(self.head + text).digest(), False
+
     def payload(self, line: Line, event: e.Event, columns: Columns | None) -> None:
         """Check that a payload is canonical and that the row's columns say the same."""
         if encode(event) != line.payload:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from northstar_core.audit.fold import Fold
 from northstar_core.audit.log_checks import Chain, Columns, LogChecks, TapeDigest
@@ -31,17 +31,17 @@ class Row(NamedTuple):
     seq: int
     epoch: int
     ts: int
+    cause: int
     kind: str
     strategy: str | None
     account: str | None
     order_id: str | None
-    cause: int
     payload: bytes | str
     hash: bytes
 
 
 class Verifier:
-    """Takes a log's rows one at a time and tells, at the end, what does not hold."""
+    """Takes a log's rows one at a time and tells, at the end, what does not hold; use it in a ``with``."""
 
     def __init__(self, tape_digest: TapeDigest | None = None) -> None:
         self.tally = Tally()
@@ -60,12 +60,19 @@ class Verifier:
         Raises
         ------
         JournalError
-            If a line of bytes is not of the form ``seq epoch ts cause payload``.
+            If the first line is not of the form ``seq epoch ts cause payload``.
         """
         if isinstance(row, bytes):
-            text, line, columns, stored = row, parse(row), None, None
+            text, columns, stored = row, None, None
+            try:
+                line = parse(text)
+            except JournalError as error:
+                if not self.chain.events:
+                    raise  # this is no log at all
+                self.chain.unreadable(text, str(error))
+                return
         else:
-            seq, epoch, ts, kind, strategy, account, order_id, cause, payload, stored = row
+            seq, epoch, ts, cause, kind, strategy, account, order_id, payload, stored = row
             payload = payload.encode() if isinstance(payload, str) else bytes(payload)
             line = Line(seq, epoch, ts, cause or 0, payload)
             text = b"%d %d %d %d %b" % line
@@ -74,14 +81,20 @@ class Verifier:
         self.chain.line(line, text, stored)
         try:
             event = decode(line.payload)
-        except JournalError as error:
-            self.tally.violate("L2", line.seq, str(error))
+        except (JournalError, ValueError) as error:
+            self.tally.violate("L2", line.seq, f"the payload is no event: {error}")
             return
         self.chain.payload(line, event, columns)
         try:
             self._take(event, line.seq, line.cause)
         except (ArithmeticError, DataError, ValueError) as error:
             self.tally.violate("L2", line.seq, f"the numbers of this {type(event).__name__} cannot be: {error!r}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.fold.close()
 
     def _take(self, event: e.Event, seq: int, cause: int) -> None:
         self.log.cause(event, seq, cause)
@@ -117,7 +130,6 @@ class Verifier:
         if not chain.events:
             return Report(error="the log is empty")
         chain.finish(self.finished, head)
-        self.fold.ended.close()
         return Report(
             findings=self.tally.findings(), events=chain.events, ticks=chain.ticks, last_seq=chain.seq, head=chain.head.hex(),
             notes=tuple(self.tally.notes),
@@ -142,13 +154,13 @@ def verify(
     -------
     A report that never raises: what cannot be read is its ``error``, and its ``exit_code`` is 2.
     """
-    verifier = Verifier(tape_digest)
-    try:
-        for row in rows:
-            verifier.feed(row)
-    except (NorthstarError, OSError) as error:
-        return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)
-    return verifier.finish(head)
+    with Verifier(tape_digest) as verifier:
+        try:
+            for row in rows:
+                verifier.feed(row)
+        except (NorthstarError, OSError) as error:
+            return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)
+        return verifier.finish(head)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:

@@ -135,11 +135,11 @@ class Log:
                     record.seq,
                     0,
                     record.ts,
+                    record.cause,
                     kind,
                     strategy,
                     account,
                     order_id,
-                    record.cause,
                     text.split(b" ", 4)[4],
                     link,
                 )
@@ -296,7 +296,7 @@ def build() -> Log:
     t += 2 * MINUTE
     log.add("quiet", e.NoSignal(t, STRATEGY, SYMBOL, 2, "fast below slow", {"fast": 99.0, "slow": 99.4}), 13)
     log.add("big-intent", PlaceOrder(t, "sma-s1-2", STRATEGY, ACCOUNT, SYMBOL, Side.BUY, D(450)), "quiet")
-    big = verdict(100.0, t, 450, held=100, cash="89981.30")
+    big = verdict(100.0, t, 450, held=100, cash="89983.30")
     log.add(
         "big-denied",
         order_event(
