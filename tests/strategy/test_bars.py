@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def test_trades_that_form_no_price_count_for_volume_only() -> None:
     events = [trade(OPEN, 99, 7, False), trade(OPEN + 1, 10), trade(OPEN + 2, 1, 5, False)]
     assert fed(builder, events, OPEN + MINUTE) == [Bar("X", OPEN, OPEN + MINUTE, 10, 10, 10, 10, 112)]
     assert fed(builder, [trade(OPEN + MINUTE, 99, 7, False)], OPEN + 2 * MINUTE) == [], "no price, no bar"
-    assert fed(builder, [trade(OPEN + 2 * MINUTE, 8)], OPEN + 3 * MINUTE)[0].volume == 100, "nor is its volume carried
-    on" assert builder.unpriced == 3
+    later = fed(builder, [trade(OPEN + 2 * MINUTE, 8)], OPEN + 3 * MINUTE)
+    assert later[0].volume == 100, "nor is its volume carried on"
+    assert builder.unpriced == 3
 
 
 def test_quotes_give_bars_of_their_mid_and_one_sided_ones_give_nothing() -> None:
@@ -141,7 +143,7 @@ def test_bars_come_in_order_without_overlap_whatever_the_input(
         bars += builder.add(trade(base + ts, price))
         bars += builder.advance(base + now)
     bars += builder.advance(base + 10**6)
-    assert all(a.ts <= b.start for a, b in zip(bars, bars[1:], strict=False))
+    assert all(a.ts <= b.start for a, b in itertools.pairwise(bars))
     for bar in bars:
         assert bar.start < bar.ts <= bar.start + span
         assert bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high
