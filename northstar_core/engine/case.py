@@ -22,7 +22,7 @@ class Case:
     """An order under judgement, with every number about it."""
 
     __slots__ = (
-        "account", "account_caps", "account_limits", "account_orders", "book", "caps", "equity", "gross", "instrument", "is_option",
+        "above_reference", "account", "account_caps", "account_limits", "account_orders", "book", "caps", "equity", "gross", "instrument", "is_option",
         "limits", "line", "net", "notional", "open_orders", "order", "prices", "qty", "recent_orders", "reducing", "ref", "ref_span",
         "ref_ts", "rules", "state", "symbol_exposure", "value", "worst_price",
     )  # fmt: skip
@@ -50,6 +50,7 @@ class Case:
     net: float
     equity: float
     symbol_exposure: float
+    above_reference: float
     prices: dict[str, float]
     open_orders: int
     recent_orders: int
@@ -77,7 +78,8 @@ class Case:
             oldest = min((mark for _, mark in known), key=lambda mark: mark.ts)
         else:
             mark = marks.get(order.symbol)
-            if mark is None or not (price := mark_price(mark)) > 0:
+            price = 0.0 if mark is None else mark.close if type(mark) is Bar else mark_price(mark)
+            if mark is None or not price > 0:
                 return Denial(DenialReason.PRICE_MISSING, f"symbol={order.symbol}")
             self.ref, oldest = price, mark
         self.ref_ts = oldest.ts
@@ -98,44 +100,59 @@ class Case:
 
     def measure(self, qty: Decimal) -> None:
         """Take every number for this quantity of the order."""
-        state, order, account, book = self.state, self.order, self.account, self.book
+        order, account = self.order, self.account
+        multiplier = self.instrument.multiplier
         self.qty = qty
-        self.value = abs(qty * self.worst_price * self.instrument.multiplier)
-        symbol = order.symbol
-        marks = state.marks
+        self.value = value = abs(qty * self.worst_price * multiplier)
         overall = account.book
-        if type(self.instrument) is Equity and not overall.options and not overall.option_orders:
-            prices = {s: m.close if type(m := marks[s]) is Bar else self._mark(s) for s in overall.worst if s in marks}
-            if len(prices) < len(overall.worst):
-                prices = {s: self._mark(s) for s in overall.worst}
-            prices[symbol] = price = self.ref
-            buys = qty if order.side is Side.BUY else ZERO
-            line = self.line
-            up, down = float(line.qty + line.buys + buys), float(line.qty - line.sells - (qty - buys))
-            worst = max(abs(up), abs(down))
-            before = max(abs(float(line.qty + line.buys)), abs(float(line.qty - line.sells)))
-            self.reducing = worst <= before and abs(line.qty) >= qty and opposes(line.qty, order.side)
-            terms = [units * prices[s] for s, units in book.worst.items() if s != symbol]
-            terms.append(worst * price)
-            self.notional = fsum(terms)
-            if len(account.strategies) > 1:
-                line = overall.line(symbol)
-                up, down = float(line.qty + line.buys + buys), float(line.qty - line.sells - (qty - buys))
-                worst = max(abs(up), abs(down))
-                terms = [units * prices[s] for s, units in overall.worst.items() if s != symbol]
-                terms.append(worst * price)
-            self.gross = fsum(terms)
-            self.symbol_exposure = worst * price
-            ups = [units * prices[s] for s, units in overall.up.items() if s != symbol]
-            downs = [units * prices[s] for s, units in overall.down.items() if s != symbol]
-            ups.append(up * price)
-            downs.append(down * price)
-            self.net = max(abs(fsum(ups)), abs(fsum(downs)))
-        else:
+        if type(self.instrument) is not Equity or overall.options or overall.option_orders:
             prices = {s: self._mark(s) for s in overall.priced_symbols()}
             self._measure_legs(qty, prices)
+        else:
+            self._measure_equity(qty, overall, prices := self._marks(overall.worst))
         self.equity = account.equity(prices)
         self.prices = prices
+        # What a buy may cost above the reference the exposures are taken at.
+        above = float(value) - self.ref * float(qty) * multiplier
+        self.above_reference = above if above > 0 and order.side is Side.BUY else 0.0
+
+    def _marks(self, symbols: dict[str, float]) -> dict[str, float]:
+        """The marks of these symbols and of the order's own."""
+        marks, symbol = self.state.marks, self.order.symbol
+        prices = {}
+        for s in symbols:
+            mark = marks.get(s)
+            prices[s] = mark.close if type(mark) is Bar else self._mark(s)
+        prices[symbol] = self.ref
+        return prices
+
+    def _measure_equity(self, qty: Decimal, overall: Book, prices: dict[str, float]) -> None:
+        """Worst cases with this order, where only equities are about."""
+        symbol, price, line, book = self.order.symbol, self.ref, self.line, self.book
+        up, down = _worst_cases(line, qty, self.order.side)
+        worst = up if up >= -down else -down
+        held = line.qty
+        self.reducing = (qty <= held if self.order.side is Side.SELL else qty <= -held) and worst <= book.worst.get(symbol, 0.0)
+        if len(prices) == 1:
+            self.notional = self.gross = self.symbol_exposure = worst * price
+            up, down = abs(up * price), abs(down * price)
+            self.net = up if up >= down else down
+            return
+        terms = [units * prices[s] for s, units in book.worst.items() if s != symbol]
+        terms.append(worst * price)
+        self.notional = fsum(terms)
+        if book is not overall:
+            up, down = _worst_cases(overall.line(symbol), qty, self.order.side)
+            worst = up if up >= -down else -down
+            terms = [units * prices[s] for s, units in overall.worst.items() if s != symbol]
+            terms.append(worst * price)
+        self.gross = fsum(terms)
+        self.symbol_exposure = worst * price
+        ups = [units * prices[s] for s, units in overall.up.items() if s != symbol]
+        downs = [units * prices[s] for s, units in overall.down.items() if s != symbol]
+        ups.append(up * price)
+        downs.append(down * price)
+        self.net = max(abs(fsum(ups)), abs(fsum(downs)))
 
     def _measure_legs(self, qty: Decimal, prices: dict[str, float]) -> None:
         """The same numbers where options are involved: legs of equities as worst quantities, legs of options by group."""
@@ -174,14 +191,21 @@ class Case:
 
     def verdict(self) -> Verdict:
         """Return the numbers as they go on the record."""
-        legs = []
-        for leg in self.instrument.legs:
-            line = self.line if leg.instrument is self.line.instrument else self.book.line(leg.instrument.symbol)
-            legs.append(LegState(line.symbol, line.qty, line.buys, line.sells))
+        lines = [self.line]
+        if type(self.instrument) is Combo:
+            lines = [self.book.line(leg.instrument.symbol) for leg in self.instrument.legs]
+        legs = tuple([LegState(line.symbol, line.qty, line.buys, line.sells) for line in lines])
         return Verdict(
-            self.ref, self.ref_ts, self.ref_span, self.worst_price, self.value, tuple(legs), self.notional, self.gross, self.net,
+            self.ref, self.ref_ts, self.ref_span, self.worst_price, self.value, legs, self.notional, self.gross, self.net,
             self.symbol_exposure, self.equity, self.open_orders, self.recent_orders, self.account_orders, self.prices, self.rules,
         )  # fmt: skip
+
+
+def _worst_cases(line: Line, qty: Decimal, side: Side) -> tuple[float, float]:
+    """Everything bought and everything sold, with this order working too."""
+    if side is Side.BUY:
+        return float(line.qty + line.buys + qty), float(line.qty - line.sells)
+    return float(line.qty + line.buys), float(line.qty - line.sells - qty)
 
 
 def opposes(held: Decimal, side: Side) -> bool:

@@ -6,7 +6,6 @@ exposure, so that an exit is never refused for what it makes smaller.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 
 from northstar_core.engine.case import Case, opposes
@@ -17,6 +16,7 @@ from northstar_core.model.instrument import Combo, Equity, Option, exact
 from northstar_core.model.order import OrderType, PlaceOrder, Side
 
 ZERO = Decimal(0)
+BILLION = Decimal(10**9)
 R = DenialReason
 LIMIT, STOP, STOP_LIMIT = OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT
 
@@ -36,7 +36,9 @@ def check_fields(case: Case) -> Denial | None:
     """Deny an order whose fields do not fit together, or that trades nothing."""
     order = case.order
     kind = order.order_type
-    if not ZERO < order.qty < Decimal(10**9):
+    if kind is OrderType.MARKET and order.limit_price is order.stop_price is None and ZERO < order.qty < BILLION and not order.parent:
+        return None
+    if not ZERO < order.qty < BILLION:
         return Denial(R.ORDER_FIELDS_INVALID, f"qty={order.qty} must be above 0 and below 1e9")
     if (order.limit_price is not None) != (kind is LIMIT or kind is STOP_LIMIT):
         return Denial(R.ORDER_FIELDS_INVALID, f"{kind} with limit_price={order.limit_price}")
@@ -62,11 +64,15 @@ def check_grant(case: Case) -> Denial | None:
 
 def check_limits_set(case: Case) -> Denial | None:
     """Deny where a limit that these checks need is not set."""
-    option = case.is_option
-    for scope, caps in ((f"strategy:{case.order.strategy}", case.caps), (f"account:{case.order.account}", case.account_caps)):
-        missing = caps.missing_option if option else caps.missing_equity
-        if missing:
-            return Denial(R.LIMIT_MISSING, f"{scope} {missing[0]} is not set")
+    caps, account_caps = case.caps, case.account_caps
+    if case.is_option:
+        missing, account_missing = caps.missing_option, account_caps.missing_option
+    else:
+        missing, account_missing = caps.missing_equity, account_caps.missing_equity
+    if missing:
+        return Denial(R.LIMIT_MISSING, f"strategy:{case.order.strategy} {missing[0]} is not set")
+    if account_missing:
+        return Denial(R.LIMIT_MISSING, f"account:{case.order.account} {account_missing[0]} is not set")
     return None
 
 
@@ -88,7 +94,7 @@ def check_trading_state(case: Case) -> Denial | None:
 def check_universe(case: Case) -> Denial | None:
     """Deny a symbol that the strategy's grant does not list; an option is allowed by its own symbol or its underlying's."""
     allowed = case.state.grants[case.order.strategy, case.order.account].symbols
-    if not allowed:
+    if not allowed or case.order.symbol in allowed:
         return None
     for leg in case.instrument.legs:
         traded = leg.instrument
@@ -133,13 +139,12 @@ def check_not_expired(case: Case) -> Denial | None:
 
 def check_fresh(case: Case) -> Denial | None:
     """Deny a decision on a price that is older than allowed; the allowance scales with the bar it came from."""
-    limits = case.limits
-    assert limits.max_data_age_s is not None and limits.max_data_age_bars is not None
-    allowed = int(limits.max_data_age_s * 10**9 + limits.max_data_age_bars * case.ref_span)
+    caps = case.caps
+    allowed = caps.age_ns + caps.age_bars * case.ref_span
     age = case.order.ts - case.ref_ts
-    if 0 <= age <= allowed or (age < 0 and case.ref_ts <= case.order.ts):
+    if 0 <= age <= allowed:
         return None
-    if limits.session is SessionRule.QUEUE and not case.state.session_open <= case.order.ts < case.state.session_close:
+    if case.limits.session is SessionRule.QUEUE and not case.state.session_open <= case.order.ts < case.state.session_close:
         return None  # queued for the next open, where the broker prices it anew
     return Denial(R.PRICE_STALE, f"age_s={age / 1e9:.3f} allowed_s={allowed / 1e9:.3f}")
 
@@ -217,6 +222,11 @@ def check_reduce_only(case: Case) -> Denial | None:
 def check_position_qty(case: Case) -> Denial | None:
     """Deny what could make a position larger than allowed, everything working counted."""
     order, limits = case.order, case.limits
+    if not case.is_option:
+        line, cap = case.line, limits.max_position_qty
+        held = line.qty + line.buys + case.qty if order.side is Side.BUY else line.sells + case.qty - line.qty
+        if cap is not None and -cap <= held <= cap:
+            return None
     for leg in case.instrument.legs:
         line = case.line if leg.instrument is case.line.instrument else case.book.line(leg.instrument.symbol)
         units = case.qty * abs(leg.ratio)
@@ -275,36 +285,31 @@ def check_covered(case: Case) -> Denial | None:
 
 def check_notional(case: Case) -> Denial | None:
     """Deny an order that would take its strategy over its cap, counting what is already working."""
-    cap = case.limits.max_notional
-    assert cap is not None
+    cap = case.caps.observed["max_notional"]
     if case.notional <= cap or case.reducing:
         return None
-    return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={cap}")
+    return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={cap:.2f}")
 
 
 def check_gross(case: Case) -> Denial | None:
     """Deny an order that would take its account over its gross cap."""
-    cap = case.account_limits.max_gross
-    assert cap is not None
+    cap = case.account_caps.observed["max_gross"]
     if case.gross <= cap or case.reducing:
         return None
-    return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={cap}")
+    return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={cap:.2f}")
 
 
 def check_net(case: Case) -> Denial | None:
     """Deny an order that would take its account over its net cap, long or short."""
-    cap = case.account_limits.max_net
-    assert cap is not None
+    cap = case.account_caps.observed["max_net"]
     if case.net <= cap or case.reducing:
         return None
-    return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={cap}")
+    return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={cap:.2f}")
 
 
 def check_concentration(case: Case) -> Denial | None:
     """Deny an order that would make one symbol too large a share of the account's equity."""
-    share = case.account_limits.max_symbol_share
-    assert share is not None
-    cap = float(share) * case.equity
+    cap = case.account_caps.observed["max_symbol_share"] * case.equity
     if case.symbol_exposure <= cap or case.reducing:
         return None
     return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={case.symbol_exposure:.2f} cap={cap:.2f}")
@@ -315,31 +320,21 @@ def check_buying_power(case: Case) -> Denial | None:
 
     A buy counts at its worst price: what that lies above the reference is added to the account's worst case.
     """
-    leverage = case.account_limits.leverage
-    assert leverage is not None
-    power = float(leverage) * case.equity
-    used = case.gross + used_above_reference(case)
+    power = case.account_caps.observed["leverage"] * case.equity
+    used = case.gross + case.above_reference
     if used <= power or case.reducing:
         return None
     return Denial(R.BUYING_POWER, f"needed={used:.2f} buying_power={power:.2f}")
 
 
-def used_above_reference(case: Case) -> float:
-    """Return what a buy may cost above the reference the exposures are taken at."""
-    if case.order.side is Side.SELL:
-        return 0.0
-    return max(0.0, (float(case.worst_price) - case.ref) * float(case.qty) * case.instrument.multiplier)
-
-
 def check_rate(case: Case) -> Denial | None:
     """Deny one more order in the window than allowed; nothing is queued."""
-    for scope, seen, cap in (
-        ("strategy", case.recent_orders, case.limits.max_orders),
-        ("account", case.account_orders, case.account_limits.max_orders),
-    ):
-        assert cap is not None
-        if not seen < cap:
-            return Denial(R.ORDER_RATE, f"{scope}: orders={seen} cap={cap} in the window")
+    cap, account_cap = case.limits.max_orders, case.account_limits.max_orders
+    assert cap is not None and account_cap is not None
+    if not case.recent_orders < cap:
+        return Denial(R.ORDER_RATE, f"strategy: orders={case.recent_orders} cap={cap} in the window")
+    if not case.account_orders < account_cap:
+        return Denial(R.ORDER_RATE, f"account: orders={case.account_orders} cap={account_cap} in the window")
     return None
 
 
@@ -369,13 +364,38 @@ def _crosses(order: PlaceOrder, other: Order) -> bool:
     return order.limit_price <= other.limit_price
 
 
-Check = Callable[[Case], Denial | None]
+def before_price(case: Case) -> Denial | None:
+    """Ask everything that needs no price, in this order."""
+    return (
+        check_fields(case)
+        or check_limits_set(case)
+        or check_trading_state(case)
+        or check_universe(case)
+        or check_not_expired(case)
+        or check_session(case)
+        or check_symbol_halted(case)
+    )
 
-BEFORE_PRICE: tuple[Check, ...] = (
-    check_fields, check_limits_set, check_trading_state, check_universe, check_not_expired, check_session, check_symbol_halted,
-)  # fmt: skip
-ON_NUMBERS: tuple[Check, ...] = (
-    check_fresh, check_collar, check_tick, check_lot, check_order_qty, check_order_value, check_open_orders, check_reduce_only,
-    check_position_qty, check_short, check_covered, check_notional, check_gross, check_net, check_concentration,
-    check_buying_power, check_rate, check_self_match,
-)  # fmt: skip
+
+def on_numbers(case: Case) -> Denial | None:
+    """Ask everything about the order's numbers, in this order."""
+    return (
+        check_fresh(case)
+        or check_collar(case)
+        or check_tick(case)
+        or check_lot(case)
+        or check_order_qty(case)
+        or check_order_value(case)
+        or check_open_orders(case)
+        or check_reduce_only(case)
+        or check_position_qty(case)
+        or check_short(case)
+        or check_covered(case)
+        or check_notional(case)
+        or check_gross(case)
+        or check_net(case)
+        or check_concentration(case)
+        or check_buying_power(case)
+        or check_rate(case)
+        or check_self_match(case)
+    )

@@ -223,12 +223,15 @@ class Engine:
             return []
         intent = order.intent
         symbol = report.symbol or intent.symbol
-        leg = next((leg for leg in order.instrument.legs if leg.instrument.symbol == symbol), None)
-        if leg is None or not report.qty > 0:
-            return [_break(report, intent.account, "report", f"fill of {symbol} for an order of {intent.symbol}")]
-        side = intent.side if leg.ratio > 0 else intent.side.opposite
-        booked = (order.leg_fills or {}).get(symbol, ZERO) if symbol != intent.symbol else order.cum_qty
-        if report.side not in (None, side) or booked + report.qty > order.qty * abs(leg.ratio):
+        if symbol == intent.symbol:
+            side, booked, most = intent.side, order.cum_qty, order.qty
+        else:
+            leg = next((leg for leg in order.instrument.legs if leg.instrument.symbol == symbol), None)
+            if leg is None:
+                return [_break(report, intent.account, "report", f"fill of {symbol} for an order of {intent.symbol}")]
+            side = intent.side if leg.ratio > 0 else intent.side.opposite
+            booked, most = (order.leg_fills or {}).get(symbol, ZERO), order.qty * abs(leg.ratio)
+        if not (report.qty > 0 and booked + report.qty <= most and (report.side is side or report.side is None)):
             return [_break(report, intent.account, "report", f"{report.side} {report.qty} {symbol} over the {order.qty} ordered")]
         cum = blotter.cum_after(order, symbol, report.qty)
         return [
@@ -259,8 +262,9 @@ class Engine:
     def _apply_submitted(self, fact: e.OrderSubmitted) -> None:
         state, intent = self.state, fact.order
         order = state.blotter.submit(intent)
-        state.rate(f"strategy:{intent.strategy}").times.append(fact.ts)
-        state.rate(f"account:{intent.account}").times.append(fact.ts)
+        seat = state.seat(intent.strategy, intent.account)
+        seat.rate.times.append(fact.ts)
+        seat.account_rate.times.append(fact.ts)
         if intent.parent:
             self._reserve_family(intent.parent)
         else:
@@ -277,10 +281,12 @@ class Engine:
         order = state.blotter.orders[fact.order_id]
         state.blotter.fill(order, fact.symbol, fact.qty, fact.fees, fact.exec_id)
         state.blotter.move(order, Trigger.LAST_FILL if fact.leaves_qty == 0 else Trigger.PARTIAL_FILL)
-        state.portfolio.accounts[fact.account].trade(
-            fact.strategy, fact.symbol, fact.side, fact.qty, fact.price, fact.fees
-        )
-        self._weigh(order)
+        account = state.portfolio.accounts[fact.account]
+        if order.intent.parent or fact.order_id in state.blotter.children:
+            account.trade(fact, order, order.reserved)
+            self._weigh(order)
+        else:
+            account.trade(fact, order, ZERO if order.status in TERMINAL else order.authorised_qty - order.cum_qty)
 
     def _apply_replace_submitted(self, fact: e.ReplaceSubmitted) -> None:
         order = self.state.blotter.orders[fact.order_id]
@@ -316,6 +322,7 @@ class Engine:
         limits = fact.strategy if fact.strategy is not None else fact.account
         assert limits is not None
         self.state.caps[fact.scope] = Caps(fact.name, limits)
+        self.state.seats.clear()
 
     def _apply_trading_state(self, fact: e.TradingStateChanged) -> None:
         self.state.states[fact.scope] = fact.state

@@ -13,7 +13,8 @@ from math import fsum
 from northstar_core.engine.exposure import Group, group_of, worst_option_exposure
 from northstar_core.engine.oms import Order
 from northstar_core.model.account import Position
-from northstar_core.model.instrument import Equity, Leg, Option, instrument
+from northstar_core.model.events import OrderFilled
+from northstar_core.model.instrument import Equity, Option, instrument
 from northstar_core.model.market import Bar, MarketEvent
 from northstar_core.model.order import Side
 
@@ -43,15 +44,6 @@ class Line:
         self.sells = ZERO
 
 
-class Exposure:
-    """What a book could come to at given prices, in dollars."""
-
-    __slots__ = ("gross", "net")
-
-    def __init__(self, gross: float, net: float) -> None:
-        self.gross, self.net = gross, net
-
-
 class Book:
     """Lines of one strategy in one account, or of an account as a whole."""
 
@@ -72,48 +64,73 @@ class Book:
             found = self.lines[symbol] = Line(symbol)
         return found
 
-    def shift(self, line: Line, qty: Decimal) -> None:
-        """Add signed units to what is held."""
+    def move(self, line: Line, qty: Decimal, buys: Decimal, sells: Decimal) -> None:
+        """Change what an equity line holds and has working, by signed amounts."""
+        if qty:
+            line.qty += qty
+        if buys:
+            line.buys += buys
+        if sells:
+            line.sells += sells
+        self.weigh(line)
+
+    def hold(self, line: Line, qty: Decimal) -> None:
+        """Add signed units to what is held, of an equity or an option."""
+        if type(line.instrument) is Equity:
+            self.move(line, qty, ZERO, ZERO)
+            return
+        assert isinstance(line.instrument, Option)
         line.qty += qty
-        if type(line.instrument) is Option:
-            held = self.options.setdefault(group_of(line.instrument), {})
-            held[line.instrument] = line.qty
-            if not line.qty:
-                del held[line.instrument]
-        else:
-            self.weigh(line)
+        held = self.options.setdefault(group_of(line.instrument), {})
+        held[line.instrument] = line.qty
+        if not line.qty:
+            del held[line.instrument]
 
     def reserve(self, order: Order, change: Decimal) -> None:
         """Add to (or take from) what an order has working, leg by leg."""
+        buying = order.side is Side.BUY
         for leg in order.instrument.legs:
-            self._reserve_leg(order, leg, change)
-
-    def _reserve_leg(self, order: Order, leg: Leg, change: Decimal) -> None:
-        line = self.line(leg.instrument.symbol)
-        if (order.side is Side.BUY) == (leg.ratio > 0):
-            line.buys += change * abs(leg.ratio)
-        else:
-            line.sells += change * abs(leg.ratio)
-        if type(leg.instrument) is Option:
+            line = self.line(leg.instrument.symbol)
+            units = change * abs(leg.ratio)
+            buys, sells = (units, ZERO) if buying == (leg.ratio > 0) else (ZERO, units)
+            if type(leg.instrument) is Equity:
+                self.move(line, ZERO, buys, sells)
+                continue
+            assert isinstance(leg.instrument, Option)
+            line.buys += buys
+            line.sells += sells
             working = self.option_orders.setdefault(group_of(leg.instrument), {})
             _, ratios = working.setdefault(order.order_id, (order, {}))
             ratios[leg.instrument] = leg.ratio * order.side.sign
             if not order.reserved + change:
                 working.pop(order.order_id, None)
-        else:
-            self.weigh(line)
 
     def weigh(self, line: Line) -> None:
         """Bring an equity line's worst cases up to date."""
-        symbol = line.symbol
-        up, down = float(line.qty + line.buys), float(line.qty - line.sells)
-        worst = max(abs(up), abs(down))
+        symbol, qty = line.symbol, line.qty
+        up = float(qty + line.buys if line.buys else qty)
+        down = float(qty - line.sells if line.sells else qty)
+        worst = up if up >= -down else -down  # = max(|up|, |down|), as up >= down
         if worst:
             self.up[symbol], self.down[symbol], self.worst[symbol] = up, down, worst
         else:
             self.up.pop(symbol, None)
             self.down.pop(symbol, None)
             self.worst.pop(symbol, None)
+
+    def copy(self) -> Book:
+        """Return a book with the same lines, to go its own way."""
+        twin = Book()
+        for symbol, line in self.lines.items():
+            same = twin.line(symbol)
+            same.qty, same.buys, same.sells = line.qty, line.buys, line.sells
+        twin.up, twin.down, twin.worst = dict(self.up), dict(self.down), dict(self.worst)
+        twin.options = {group: dict(held) for group, held in self.options.items()}
+        twin.option_orders = {
+            group: {order_id: (order, dict(ratios)) for order_id, (order, ratios) in orders.items()}
+            for group, orders in self.option_orders.items()
+        }
+        return twin
 
     def priced_symbols(self) -> list[str]:
         """Return every symbol whose mark an exposure needs: what is held or working, and options' underlyings."""
@@ -145,22 +162,28 @@ class Book:
 
 
 class Account:
-    """One account: cash, its own book, and its strategies' books."""
+    """One account: cash, its own book, and its strategies' books. While there is one strategy, both are the same book."""
 
-    __slots__ = ("account", "book", "cash", "positions", "strategies")
+    __slots__ = ("account", "book", "books", "cash", "positions", "strategies")
 
     def __init__(self, account: str, cash: Decimal) -> None:
         self.account = account
         self.cash = cash
         self.book = Book()
         self.strategies: dict[str, Book] = {}
+        self.books: dict[str, tuple[Book, ...]] = {}  #: which books a strategy's orders and fills are written to
         self.positions: dict[tuple[str, str], Position] = {}  #: by (strategy, symbol): entry prices, realised profit
 
     def strategy(self, strategy: str) -> Book:
         """Return a strategy's book, made when first asked for."""
         book = self.strategies.get(strategy)
         if book is None:
-            book = self.strategies[strategy] = Book()
+            if len(self.strategies) == 1:
+                only, shared = next(iter(self.strategies.items()))
+                self.book = shared.copy()
+                self.books[only] = (shared, self.book)
+            book = self.strategies[strategy] = Book() if self.strategies else self.book
+            self.books[strategy] = (book,) if book is self.book else (book, self.book)
         return book
 
     def position(self, strategy: str, symbol: str) -> Position:
@@ -170,11 +193,26 @@ class Account:
             found = self.positions[strategy, symbol] = Position(symbol, instrument(symbol).multiplier)
         return found
 
-    def trade(self, strategy: str, symbol: str, side: Side, qty: Decimal, price: Decimal, fees: Decimal) -> None:
-        """Book a fill: cash, position, both books."""
-        self.cash += self.position(strategy, symbol).trade(side, qty, price, fees)
-        signed = qty if side is Side.BUY else -qty
-        self._shift(strategy, symbol, signed)
+    def trade(self, fill: OrderFilled, order: Order, reserved: Decimal) -> None:
+        """Book a fill: cash, position, books; and set what is still reserved for the order."""
+        strategy, symbol, qty = fill.strategy, fill.symbol, fill.qty
+        self.cash += self.position(strategy, symbol).trade(fill.side, qty, fill.price, fill.fees)
+        buying = fill.side is Side.BUY
+        if type(order.instrument) is Equity:
+            change = reserved - order.reserved
+            order.reserved = reserved
+            for book in self.books[strategy]:
+                line = book.line(symbol)
+                if buying:
+                    line.qty += qty
+                    line.buys += change
+                else:
+                    line.qty -= qty
+                    line.sells += change
+                book.weigh(line)
+            return
+        self._hold(strategy, symbol, qty if buying else -qty)
+        self.reserve(strategy, order, reserved)
 
     def adjust(self, strategy: str, symbol: str, qty: Decimal, cash: Decimal, price: Decimal, *, split: bool) -> None:
         """Book a change without an order."""
@@ -186,27 +224,38 @@ class Account:
             position.split(price)
         else:
             position.shift(qty, price)
-        self._shift(strategy, symbol, qty)
+        self._hold(strategy, symbol, qty)
 
-    def _shift(self, strategy: str, symbol: str, signed: Decimal) -> None:
-        book = self.strategy(strategy)
-        book.shift(book.line(symbol), signed)
-        self.book.shift(self.book.line(symbol), signed)
+    def _hold(self, strategy: str, symbol: str, signed: Decimal) -> None:
+        self.strategy(strategy)
+        for book in self.books[strategy]:
+            book.hold(book.line(symbol), signed)
 
     def reserve(self, strategy: str, order: Order, qty: Decimal) -> None:
         """Set the quantity of an order whose exposure is counted."""
         change = qty - order.reserved
-        if change:
-            self.strategy(strategy).reserve(order, change)
-            self.book.reserve(order, change)
-            order.reserved = qty
+        if not change:
+            return
+        self.strategy(strategy)
+        if type(order.instrument) is Equity:
+            buying, symbol = order.intent.side is Side.BUY, order.intent.symbol
+            for book in self.books[strategy]:
+                line = book.line(symbol)
+                if buying:
+                    line.buys += change
+                else:
+                    line.sells += change
+                book.weigh(line)
+        else:
+            for book in self.books[strategy]:
+                book.reserve(order, change)
+        order.reserved = qty
 
     def equity(self, prices: dict[str, float]) -> float:
-        """Return cash plus positions at the given marks, in dollars."""
-        lines = self.book.lines
-        return fsum(
-            [float(self.cash), *[float(line.qty) * line.multiplier * prices[s] for s, line in lines.items() if line.qty]]
-        )
+        """Return cash plus positions at the given marks, in dollars; each position is float(qty) × multiplier × mark."""
+        terms = [float(line.qty) * line.multiplier * prices[s] for s, line in self.book.lines.items() if line.qty]
+        terms.append(float(self.cash))
+        return fsum(terms)
 
 
 class Portfolio:

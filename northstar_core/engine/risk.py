@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from northstar_core.engine.case import Case
-from northstar_core.engine.checks import BEFORE_PRICE, ON_NUMBERS, check_grant, check_unique_id
+from northstar_core.engine.checks import before_price, check_grant, check_unique_id, on_numbers
 from northstar_core.engine.state import State
 from northstar_core.model.account import AccountLimits, StrategyLimits, Verdict
 from northstar_core.model.denial import SENTENCES, Denial, DenialReason
@@ -51,16 +51,12 @@ def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tup
     denial = _prepare(case)
     if denial is not None:
         return order, None, denial
-    for check in BEFORE_PRICE:
-        if denial := check(case):
-            return order, None, denial
-    if denial := case.price():
+    if denial := before_price(case) or case.price():
         return order, None, denial
     case.measure(order.qty)
-    for check in ON_NUMBERS:
-        if denial := check(case):
-            verdict = case.verdict()
-            return order, verdict, Denial(denial.reason, denial.detail, _passes_at(case))
+    if denial := on_numbers(case):
+        verdict = case.verdict()
+        return order, verdict, Denial(denial.reason, denial.detail, _passes_at(case))
     return order, case.verdict(), None
 
 
@@ -71,24 +67,23 @@ def _prepare(case: Case) -> Denial | None:
         case.instrument = traded = instrument(order.symbol)
     except DataError as error:
         return Denial(R.ORDER_FIELDS_INVALID, str(error))
-    account = state.portfolio.accounts.get(order.account)
-    if account is None:
+    seat = state.seat(order.strategy, order.account)
+    if seat.account is None or seat.book is None:
         return Denial(R.GRANT_MISSING, f"account={order.account} is not open")
-    case.account = account
-    strategy_scope, account_scope = f"strategy:{order.strategy}", f"account:{order.account}"
-    caps, account_caps = state.caps.get(strategy_scope), state.caps.get(account_scope)
+    caps, account_caps = seat.caps, seat.account_caps
     if caps is None or account_caps is None:
-        return Denial(R.LIMIT_MISSING, f"{account_scope if caps else strategy_scope} has no limits")
+        scope = f"strategy:{order.strategy}" if caps is None else f"account:{order.account}"
+        return Denial(R.LIMIT_MISSING, f"{scope} has no limits")
     assert isinstance(caps.limits, StrategyLimits) and isinstance(account_caps.limits, AccountLimits)
+    case.account, case.book = seat.account, seat.book
     case.caps, case.account_caps, case.limits, case.account_limits = caps, account_caps, caps.limits, account_caps.limits
-    case.book = account.strategy(order.strategy)
-    case.line = case.book.line(traded.legs[0].instrument.symbol) if type(traded) is Combo else case.book.line(order.symbol)
+    case.line = seat.book.line(order.symbol if type(traded) is not Combo else traded.legs[0].instrument.symbol)
     case.is_option = type(traded) is not Equity
     ts = order.ts
-    case.recent_orders = state.rate(strategy_scope).count(ts, caps.window_ns)
-    case.account_orders = state.rate(account_scope).count(ts, account_caps.window_ns)
+    case.recent_orders = seat.rate.count(ts, caps.window_ns)
+    case.account_orders = seat.account_rate.count(ts, account_caps.window_ns)
     case.open_orders = len(state.blotter.working)
-    if len(state.caps) > 2:
+    if len(state.caps) > 2 and case.open_orders:
         case.open_orders = sum(1 for o in state.blotter.working.values() if o.intent.strategy == order.strategy)
     return None
 
@@ -99,7 +94,7 @@ def _passes_at(case: Case) -> Decimal | None:
 
     def passes(lots: int) -> bool:
         case.measure(lots * lot)
-        return not any(check(case) for check in ON_NUMBERS)
+        return on_numbers(case) is None
 
     low, high = 0, int(asked // lot)
     if high * lot < asked:

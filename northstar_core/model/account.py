@@ -62,7 +62,7 @@ class AccountLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     window_s: Decimal | None = None
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Grant(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """A strategy may trade these symbols in this account; an empty tuple allows every symbol."""
 
     ts: int
@@ -80,7 +80,7 @@ class LegState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sells: Decimal  #: leaves quantity of working sells
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The numbers a pre-trade decision was taken on, so that anyone can take it again.
 
     Exposures are observed values (float): worst-case quantity × reference price. Each sum is ``math.fsum``, which does not
@@ -105,27 +105,60 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     rules: tuple[str, ...] = ()  #: what plugged-in rules changed
 
 
-class Position(msgspec.Struct):
-    """Shares or contracts of one symbol in one book, matched first in, first out. Exact: nothing is ever divided."""
+class Position:
+    """Shares or contracts of one symbol in one book. Exact: nothing is ever divided.
 
-    symbol: str
-    multiplier: int = 1
-    qty: Decimal = ZERO
-    realized: Decimal = ZERO  #: profit of what was closed, before fees
-    fees: Decimal = ZERO
-    lots: deque[tuple[Decimal, Decimal]] = msgspec.field(default_factory=deque)  #: (signed qty, price), oldest first
+    Quantity and fees are kept at once; entries are matched with exits, first in first out, when somebody asks (``lots``,
+    ``realized``, ``cost``, ``avg_price``), so a fill costs one addition.
+    """
+
+    __slots__ = ("_lots", "_pending", "_realized", "fees", "multiplier", "qty", "symbol")
+
+    def __init__(self, symbol: str, multiplier: int = 1) -> None:
+        self.symbol = symbol
+        self.multiplier = multiplier
+        self.qty = ZERO
+        self.fees = ZERO
+        self._realized = ZERO
+        self._lots: deque[tuple[Decimal, Decimal]] = deque()
+        self._pending: list[tuple[Decimal, Decimal]] = []
 
     def trade(self, side: Side, qty: Decimal, price: Decimal, fees: Decimal = ZERO) -> Decimal:
         """Book a fill and return the signed change of cash, fees included."""
         signed = qty if side is Side.BUY else -qty
-        self.fees += fees
-        self.shift(signed, price)
-        return -signed * price * self.multiplier - fees
+        self.qty += signed
+        self._pending.append((signed, price))
+        if fees:
+            self.fees += fees
+            return -signed * price * self.multiplier - fees
+        return -signed * price * self.multiplier
 
     def shift(self, signed: Decimal, price: Decimal) -> None:
-        """Add signed units at a price, closing the oldest opposite lots first."""
+        """Add signed units at a price, without cash: a delivery, an expiry."""
         self.qty += signed
+        self._pending.append((signed, price))
+
+    def split(self, ratio: Decimal) -> None:
+        """Turn one unit into ``ratio`` units; cost and profit stay what they were."""
         lots = self.lots
+        self.qty *= ratio
+        self._lots = deque((qty * ratio, price / ratio) for qty, price in lots)
+
+    @property
+    def lots(self) -> deque[tuple[Decimal, Decimal]]:
+        """What is open as (signed quantity, entry price), oldest first."""
+        for signed, price in self._pending:
+            self._match(signed, price)
+        self._pending.clear()
+        return self._lots
+
+    @property
+    def realized(self) -> Decimal:
+        """Profit of what was closed, before fees."""
+        return self._realized if self.lots is not None else ZERO
+
+    def _match(self, signed: Decimal, price: Decimal) -> None:
+        lots = self._lots
         while signed and lots and (lots[0][0] > 0) != (signed > 0):
             held, entry = lots[0]
             if abs(held) <= abs(signed):
@@ -134,15 +167,10 @@ class Position(msgspec.Struct):
             else:
                 lots[0] = (held + signed, entry)
                 closed = -signed
-            self.realized += closed * (price - entry) * self.multiplier
+            self._realized += closed * (price - entry) * self.multiplier
             signed += closed
         if signed:
             lots.append((signed, price))
-
-    def split(self, ratio: Decimal) -> None:
-        """Turn one unit into ``ratio`` units; cost and profit stay what they were."""
-        self.qty *= ratio
-        self.lots = deque((qty * ratio, price / ratio) for qty, price in self.lots)
 
     @property
     def cost(self) -> Decimal:
@@ -153,3 +181,7 @@ class Position(msgspec.Struct):
     def avg_price(self) -> Decimal:
         """Average entry price of the open lots; 0 when flat."""
         return self.cost / (self.qty * self.multiplier) if self.qty else ZERO
+
+    def __repr__(self) -> str:
+        """Quantity, symbol, average entry price."""
+        return f"<{self.qty} {self.symbol} @ {self.avg_price}>"

@@ -2,7 +2,8 @@
 
 Each event is a frozen ``msgspec.Struct`` tagged by its class name under ``type``. The same object is the wire format, the
 stored format and the in-memory format. ``seq`` and ``cause`` are not in the event: they are where it stands in the log, and
-belong to its journal line (``model.journal``).
+belong to its journal line (``model.journal``). Events hold no references to each other that could form a cycle, so the garbage
+collector need not look at them (``gc=False``): a run with a million of them pays nothing for that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from northstar_core.model.order import CancelOrder, OrderStatus, PlaceOrder, Rep
 # ── what a run is made of ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class DataManifest(msgspec.Struct, frozen=True, kw_only=True):
+class DataManifest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Where market data came from; never where they are stored."""
 
     name: str
@@ -30,7 +31,7 @@ class DataManifest(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
-class RunStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class RunStarted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """The first event of a run: everything that may change a decision and is not a message of its own."""
 
     ts: int
@@ -42,7 +43,7 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seed: int = 0
 
 
-class RunFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class RunFinished(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """The last event of a run."""
 
     ts: int
@@ -50,7 +51,7 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     detail: str = ""
 
 
-class TapeRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class TapeRead(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """These rows of a table were consumed since the last ``TapeRead``: they are the numbers no event has."""
 
     ts: int
@@ -60,7 +61,7 @@ class TapeRead(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     digest: str  #: sha256 over the rows' columns (``model.tape.Table.digest``)
 
 
-class AccountOpened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class AccountOpened(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """An account begins with this much cash."""
 
     ts: int
@@ -69,7 +70,7 @@ class AccountOpened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     cash: Decimal
 
 
-class SessionOpened(msgspec.Struct, frozen=True, tag=True):
+class SessionOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The exchange's regular session opened."""
 
     ts: int
@@ -77,14 +78,14 @@ class SessionOpened(msgspec.Struct, frozen=True, tag=True):
     close: int  #: when it will close
 
 
-class SessionClosed(msgspec.Struct, frozen=True, tag=True):
+class SessionClosed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The exchange's regular session closed."""
 
     ts: int
     label: str
 
 
-class TimerFired(msgspec.Struct, frozen=True, tag=True):
+class TimerFired(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A timer a strategy had set is due."""
 
     ts: int
@@ -92,7 +93,7 @@ class TimerFired(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-class StrategyStarted(msgspec.Struct, frozen=True, tag=True):
+class StrategyStarted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A strategy runs from here on; ``session`` is in all of its ids."""
 
     ts: int
@@ -102,7 +103,7 @@ class StrategyStarted(msgspec.Struct, frozen=True, tag=True):
     warm_up: int = 0  #: bars of each symbol it wants before it decides
 
 
-class StrategyStopped(msgspec.Struct, frozen=True, tag=True):
+class StrategyStopped(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A strategy runs no more."""
 
     ts: int
@@ -113,7 +114,7 @@ class StrategyStopped(msgspec.Struct, frozen=True, tag=True):
 # ── decision records ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Signal(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class Signal(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """A strategy wants something of a symbol, and these are the values it saw."""
 
     ts: int
@@ -126,7 +127,7 @@ class Signal(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     basis_seq: int = 0
 
 
-class NoSignal(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class NoSignal(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """A strategy wants nothing of a symbol, and why; recorded when the reason changes."""
 
     ts: int
@@ -138,7 +139,7 @@ class NoSignal(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     basis_seq: int = 0
 
 
-class SetTimer(msgspec.Struct, frozen=True, tag=True):
+class SetTimer(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A strategy asks to be woken at ``at``."""
 
     ts: int
@@ -150,7 +151,7 @@ class SetTimer(msgspec.Struct, frozen=True, tag=True):
 # ── operators ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class SetTradingState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class SetTradingState(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """Somebody changes what a scope may do. A scope is ``desk``, ``account:NAME`` or ``strategy:NAME``."""
 
     ts: int
@@ -160,7 +161,7 @@ class SetTradingState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-class SetLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+class SetLimits(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True, omit_defaults=True):
     """Somebody sets the limits of a strategy or an account."""
 
     ts: int
@@ -174,7 +175,7 @@ class SetLimits(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaul
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class GrantChanged(msgspec.Struct, frozen=True, tag=True):
+class GrantChanged(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A grant is in force."""
 
     ts: int
@@ -183,7 +184,7 @@ class GrantChanged(msgspec.Struct, frozen=True, tag=True):
     symbols: tuple[str, ...] = ()
 
 
-class LimitsChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+class LimitsChanged(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True, omit_defaults=True):
     """Limits are in force."""
 
     ts: int
@@ -194,7 +195,7 @@ class LimitsChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_de
     account: AccountLimits | None = None
 
 
-class TradingStateChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class TradingStateChanged(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """A scope's trading state is in force."""
 
     ts: int
@@ -204,7 +205,7 @@ class TradingStateChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-class OrderDenied(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class OrderDenied(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """An intent was refused here; it never left. For an order, a cancel or a replace."""
 
     ts: int
@@ -218,7 +219,7 @@ class OrderDenied(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     verdict: Verdict | None = None  #: the numbers, where the decision got that far
 
 
-class OrderSubmitted(msgspec.Struct, frozen=True, tag=True):
+class OrderSubmitted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """An intent passed every check; from here on its exposure is reserved. Also the command to the broker."""
 
     ts: int
@@ -226,7 +227,7 @@ class OrderSubmitted(msgspec.Struct, frozen=True, tag=True):
     verdict: Verdict
 
 
-class OrderAccepted(msgspec.Struct, frozen=True, tag=True):
+class OrderAccepted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The broker has the order."""
 
     ts: int
@@ -236,7 +237,7 @@ class OrderAccepted(msgspec.Struct, frozen=True, tag=True):
     symbol: str
 
 
-class OrderRejected(msgspec.Struct, frozen=True, tag=True):
+class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The broker refused the order."""
 
     ts: int
@@ -247,7 +248,7 @@ class OrderRejected(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class OrderFilled(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class OrderFilled(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """Some or all of an order traded; ``symbol`` is the leg's, ``leaves_qty`` the order's."""
 
     ts: int
@@ -265,7 +266,7 @@ class OrderFilled(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     late: bool = False  #: the order had already ended: booked, and an alarm
 
 
-class CancelSubmitted(msgspec.Struct, frozen=True, tag=True):
+class CancelSubmitted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A cancel goes to the broker."""
 
     ts: int
@@ -275,7 +276,7 @@ class CancelSubmitted(msgspec.Struct, frozen=True, tag=True):
     symbol: str
 
 
-class ReplaceSubmitted(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class ReplaceSubmitted(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """A replace goes to the broker; until it is resolved the larger of both is reserved."""
 
     ts: int
@@ -289,7 +290,7 @@ class ReplaceSubmitted(msgspec.Struct, frozen=True, tag=True, omit_defaults=True
     verdict: Verdict | None = None
 
 
-class OrderCanceled(msgspec.Struct, frozen=True, tag=True):
+class OrderCanceled(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The order is no longer working, by our wish or the broker's."""
 
     ts: int
@@ -301,7 +302,7 @@ class OrderCanceled(msgspec.Struct, frozen=True, tag=True):
     reason: str = ""
 
 
-class OrderReplaced(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class OrderReplaced(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """The broker works the order with new terms."""
 
     ts: int
@@ -314,7 +315,7 @@ class OrderReplaced(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     stop_price: Decimal | None = None
 
 
-class OrderExpired(msgspec.Struct, frozen=True, tag=True):
+class OrderExpired(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The order's time in force ended."""
 
     ts: int
@@ -326,7 +327,7 @@ class OrderExpired(msgspec.Struct, frozen=True, tag=True):
     reason: str = ""
 
 
-class RequestRejected(msgspec.Struct, frozen=True, tag=True):
+class RequestRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The broker refused a cancel or a replace; the order works on."""
 
     ts: int
@@ -338,7 +339,7 @@ class RequestRejected(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class OrderUnknown(msgspec.Struct, frozen=True, tag=True):
+class OrderUnknown(msgspec.Struct, frozen=True, gc=False, tag=True):
     """What became of the order is not known; its exposure stays reserved until there is evidence."""
 
     ts: int
@@ -349,7 +350,7 @@ class OrderUnknown(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-class PositionAdjusted(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class PositionAdjusted(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """A position or cash changed without an order: split, dividend, expiry, exercise, assignment, fee."""
 
     ts: int
@@ -364,7 +365,7 @@ class PositionAdjusted(msgspec.Struct, frozen=True, tag=True, omit_defaults=True
     text: str = ""
 
 
-class BreakFound(msgspec.Struct, frozen=True, tag=True):
+class BreakFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The books and the broker differ, or a report fits no order."""
 
     ts: int
@@ -375,7 +376,7 @@ class BreakFound(msgspec.Struct, frozen=True, tag=True):
     theirs: str
 
 
-class ReconcileCompleted(msgspec.Struct, frozen=True, tag=True):
+class ReconcileCompleted(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The books were compared with the broker's snapshot."""
 
     ts: int
@@ -383,7 +384,7 @@ class ReconcileCompleted(msgspec.Struct, frozen=True, tag=True):
     breaks: int
 
 
-class Holding(msgspec.Struct, frozen=True, array_like=True):
+class Holding(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A position of one strategy's book, in a snapshot."""
 
     account: str
@@ -392,7 +393,7 @@ class Holding(msgspec.Struct, frozen=True, array_like=True):
     qty: Decimal
 
 
-class Working(msgspec.Struct, frozen=True, array_like=True):
+class Working(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A working order, in a snapshot."""
 
     order_id: str
@@ -401,7 +402,7 @@ class Working(msgspec.Struct, frozen=True, array_like=True):
     leaves_qty: Decimal
 
 
-class Books(msgspec.Struct, frozen=True):
+class Books(msgspec.Struct, frozen=True, gc=False):
     """All that the log says about cash, positions and orders; sorted, so that equal books are equal bytes.
 
     Positions of zero are left out. Quantities and cash are normalised (``model.journal.plain``).
@@ -412,7 +413,7 @@ class Books(msgspec.Struct, frozen=True):
     orders: tuple[Working, ...]
 
 
-class SnapshotTaken(msgspec.Struct, frozen=True, tag=True):
+class SnapshotTaken(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The books at this place of the log, and their sha256; a fold of the log up to here must give the same."""
 
     ts: int

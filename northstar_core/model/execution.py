@@ -24,7 +24,7 @@ class ExecType(StrEnum):
     UNKNOWN = "UNKNOWN"  #: the adapter does not know what became of the order: silence, a lost response
 
 
-class ExecutionReport(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class ExecutionReport(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """One message of a broker about one order. Fills of a combo are reported leg by leg."""
 
     ts: int  #: when it happened at the broker
@@ -52,7 +52,7 @@ class ActivityKind(StrEnum):
     INTEREST = "INTEREST"
 
 
-class AccountActivity(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class AccountActivity(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """A change the broker made to an account: corporate action, expiry, exercise, assignment, fee."""
 
     ts: int
@@ -67,14 +67,14 @@ class AccountActivity(msgspec.Struct, frozen=True, tag=True, omit_defaults=True)
     text: str = ""
 
 
-class HeldPosition(msgspec.Struct, frozen=True):
+class HeldPosition(msgspec.Struct, frozen=True, gc=False):
     """A position as the broker sees it."""
 
     symbol: str
     qty: Decimal
 
 
-class OpenOrder(msgspec.Struct, frozen=True):
+class OpenOrder(msgspec.Struct, frozen=True, gc=False):
     """An order as the broker sees it."""
 
     order_id: str
@@ -82,7 +82,7 @@ class OpenOrder(msgspec.Struct, frozen=True):
     leaves_qty: Decimal
 
 
-class BrokerSnapshot(msgspec.Struct, frozen=True, tag=True):
+class BrokerSnapshot(msgspec.Struct, frozen=True, gc=False, tag=True):
     """An account as its broker sees it at one instant."""
 
     ts: int

@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Event)
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An event and where it stands in the log."""
 
     seq: int
@@ -137,9 +137,12 @@ class Journal:
 
     def lines(self, first: int = 0) -> list[bytes]:
         """Return the lines of the records from index ``first`` on, extending the chain over those not yet in it."""
+        if first > self._linked:
+            self.lines(self._linked)
         epoch = self.epoch
         out = [
-            b"%d %d %d %d %b" % (seq, epoch, ts, cause, _encode(event)) for seq, ts, cause, event in self.records[first:]
+            b"%d %d %d %d %b" % (record.seq, epoch, record.ts, record.cause, _encode(record.event))
+            for record in self.records[first:]
         ]
         head = self._head
         for text in out[self._linked - first :]:

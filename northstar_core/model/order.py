@@ -112,10 +112,10 @@ TRANSITIONS: dict[tuple[OrderStatus, Trigger], OrderStatus] = {
 def next_status(status: OrderStatus, trigger: Trigger, *, partly_filled: bool) -> OrderStatus | None:
     """Return the status after a trigger, or None where the table has no such row."""
     after = TRANSITIONS.get((status, trigger))
-    return S.PARTIALLY_FILLED if after is S.NEW and partly_filled else after
+    return S.PARTIALLY_FILLED if partly_filled and after is S.NEW else after
 
 
-class PlaceOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class PlaceOrder(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """An intent to trade. ``order_id`` is strategy-session-counter: the idempotency key from notebook to broker."""
 
     ts: int
@@ -135,7 +135,7 @@ class PlaceOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     basis_seq: int = 0  #: the last input its strategy had seen
 
 
-class ReplaceOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class ReplaceOrder(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """An intent to change a working order; None keeps what is."""
 
     ts: int
@@ -148,7 +148,7 @@ class ReplaceOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     basis_seq: int = 0
 
 
-class CancelOrder(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+class CancelOrder(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
     """An intent to cancel a working order; never denied by a risk check."""
 
     ts: int

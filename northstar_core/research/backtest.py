@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from northstar_core.engine.engine import Engine
+from northstar_core.engine.portfolio import mark_price
 from northstar_core.engine.risk import Rule
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant
@@ -32,6 +33,7 @@ from northstar_core.research.feed import Chunk, Feed
 from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.research.result import Result
 from northstar_core.sim.broker import SimBroker
+from northstar_core.sim.fills import FillAt
 from northstar_core.sim.model import SimModel
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.host import StrategyHost
@@ -95,7 +97,12 @@ class Backtest:
         self.code = dict(code or {})
         self.journal = Journal()
         self.engine = Engine(rules)
-        self.broker = SimBroker(ACCOUNT, cash, self.model, self.tape.actions)
+        barred = set(self.tape.bars.symbols) if self.tape.bars is not None else set()
+        self.broker = SimBroker(
+            ACCOUNT, cash, self.model, ticks=None if self.model.fill_at is FillAt.QUOTE else frozenset(self.tape.symbols) - barred,
+            actions=self.tape.actions, prices=self._price,
+        )  # fmt: skip
+        self._last = None if self.model.fill_at is FillAt.NEXT_OPEN and barred >= set(self.tape.symbols) else self.engine.state.marks
         self.outcome, self.detail = "running", ""
         self.now = 0
         self.fills = 0
@@ -245,6 +252,11 @@ class Backtest:
         if bars:
             self._reports(self.broker.on_bars(bars))
 
+    def _price(self, symbol: str) -> float | None:
+        """The latest price of a symbol, for the broker's expiries and corporate actions."""
+        event = self.engine.state.marks.get(symbol)
+        return mark_price(event) if event is not None else None
+
     # ── carrying messages ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _drain(self, host: StrategyHost) -> None:
@@ -280,7 +292,7 @@ class Backtest:
             kind = type(fact)
             if kind is e.OrderSubmitted:
                 self._submits[fact.order.order_id] = seq
-                self._reports(self.broker.submit(fact.order, fact.ts))
+                self._reports(self.broker.submit(fact.order, fact.ts, self._last))
             elif kind is e.CancelSubmitted:
                 self._submits[fact.order_id] = seq
                 self._reports(self.broker.cancel(fact.order_id, fact.ts))
@@ -336,8 +348,6 @@ class Backtest:
         if isinstance(what, e.SessionOpened):
             self._reports(self.broker.on_session_open(what.ts, what.label))
         else:
-            for symbol, event in self.engine.state.marks.items():
-                self.broker.mark(symbol, event.close if type(event) is Bar else getattr(event, "price", 0.0))
             self._reports(self.broker.on_session_close(what.ts, what.label))
             self._declare()
             self._snapshot(what.ts)

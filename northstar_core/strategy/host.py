@@ -12,7 +12,7 @@ from northstar_core.model.denial import SENTENCES
 from northstar_core.model.errors import StrategyError
 from northstar_core.model.execution import ActivityKind
 from northstar_core.model.instrument import instrument
-from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
+from northstar_core.model.market import Bar, Halt, MarketEvent, Quote, Trade
 from northstar_core.model.order import TERMINAL, OrderStatus, PlaceOrder, Side
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.context import Context
@@ -100,6 +100,20 @@ class StrategyHost:
         self._have: dict[str, int] = {}
         self._wants_order = type(strategy).on_order is not Strategy.on_order
         self._wants_fill = type(strategy).on_fill is not Strategy.on_fill
+        ctx = self.ctx
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Bar: self._bar,
+            Quote: lambda event: strategy.on_quote(ctx, event),
+            Trade: lambda event: strategy.on_trade(ctx, event),
+            Halt: lambda event: None,
+            e.OrderFilled: self._filled,
+            e.TimerFired: lambda event: strategy.on_timer(ctx, event),
+            e.SessionOpened: self._session_opened,
+            e.SessionClosed: lambda event: strategy.on_session_close(ctx, event),
+            e.PositionAdjusted: self._adjusted,
+            e.StrategyStarted: lambda event: strategy.on_start(ctx),
+            e.StrategyStopped: lambda event: strategy.on_stop(ctx),
+        }  #: any other event is about an own order
 
     # ── events in ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,43 +131,20 @@ class StrategyHost:
         StrategyError
             If the author's code raises; carries the event.
         """
-        ctx, strategy, kind = self.ctx, self.strategy, type(event)
-        ctx.event = event
+        self.ctx.event = event
         try:
-            if kind is Bar:
-                if self._need:
-                    self._count(event.symbol)
-                strategy.on_bar(ctx, event)
-            elif kind is Quote:
-                strategy.on_quote(ctx, event)
-            elif kind is Trade:
-                strategy.on_trade(ctx, event)
-            elif kind is e.OrderFilled:
-                self._filled(event)
-                if self._wants_fill:
-                    strategy.on_fill(ctx, event)
-                if self._wants_order:
-                    strategy.on_order(ctx, event)
-            elif kind is e.TimerFired:
-                strategy.on_timer(ctx, event)
-            elif kind is e.SessionOpened:
-                self.session = event
-                strategy.on_session_open(ctx, event)
-            elif kind is e.SessionClosed:
-                strategy.on_session_close(ctx, event)
-            elif kind is e.PositionAdjusted:
-                self._adjusted(event)
-                strategy.on_position(ctx, event)
-            elif kind is e.StrategyStarted:
-                strategy.on_start(ctx)
-            elif kind is e.StrategyStopped:
-                strategy.on_stop(ctx)
-            else:
-                self._moved(event)
-                if self._wants_order:
-                    strategy.on_order(ctx, event)
+            self._handlers.get(type(event), self._moved)(event)
         except Exception as error:
             raise self.failed(event, error) from error
+
+    def _bar(self, bar: Bar) -> None:
+        if self._need:
+            self._count(bar.symbol)
+        self.strategy.on_bar(self.ctx, bar)
+
+    def _session_opened(self, event: e.SessionOpened) -> None:
+        self.session = event
+        self.strategy.on_session_open(self.ctx, event)
 
     def failed(self, event: Any, error: Exception) -> StrategyError:
         """Return an author's exception with the event that caused it."""
@@ -220,6 +211,10 @@ class StrategyHost:
                 ticket.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
                 if done:
                     self.working.pop(fill.order_id, None)
+        if self._wants_fill:
+            self.strategy.on_fill(self.ctx, fill)
+        if self._wants_order:
+            self.strategy.on_order(self.ctx, fill)
 
     def _adjusted(self, event: e.PositionAdjusted) -> None:
         self.cash += event.cash
@@ -229,33 +224,40 @@ class StrategyHost:
                 held.split(event.price)
             else:
                 held.shift(event.qty, event.price)
+        self.strategy.on_position(self.ctx, event)
 
     def _moved(self, event: Any) -> None:
-        order_id = event.order.order_id if type(event) is e.OrderSubmitted else event.order_id
+        kind = type(event)
+        order_id = event.order.order_id if kind is e.OrderSubmitted else event.order_id
         ticket = self.tickets.get(order_id)
-        if ticket is None:
-            return
-        status = _STATUS.get(type(event))
-        if type(event) is e.OrderDenied:
+        if ticket is not None:
+            if kind is e.OrderSubmitted:
+                ticket.qty, ticket.status = event.order.qty, OrderStatus.PENDING_NEW
+            elif kind is e.OrderAccepted:
+                if ticket.status is OrderStatus.PENDING_NEW:
+                    ticket.status = OrderStatus.NEW
+            else:
+                self._moved_on(ticket, event)
+        if self._wants_order:
+            self.strategy.on_order(self.ctx, event)
+
+    def _moved_on(self, ticket: Ticket, event: Any) -> None:
+        """The rarer turns of an order's life."""
+        kind = type(event)
+        if kind is e.OrderDenied:
             if ticket.status is None:
                 ticket.denied = f"{event.reason}: {SENTENCES[event.reason]} ({event.detail})"
-        elif type(event) is e.OrderSubmitted:
-            ticket.qty, ticket.status = event.order.qty, OrderStatus.PENDING_NEW
-            return
-        elif type(event) is e.OrderReplaced:
-            ticket.qty, ticket.status = event.qty, OrderStatus.PARTIALLY_FILLED if ticket.filled_qty else OrderStatus.NEW
-            return
-        elif type(event) is e.RequestRejected:
+        elif kind is e.OrderReplaced or kind is e.RequestRejected:
+            if kind is e.OrderReplaced:
+                ticket.qty = event.qty
             ticket.status = OrderStatus.PARTIALLY_FILLED if ticket.filled_qty else OrderStatus.NEW
-            return
-        elif status is not None:
+        elif (status := _STATUS.get(kind)) is not None:
             ticket.status = status
         if not ticket.is_working:
-            self.working.pop(order_id, None)
+            self.working.pop(ticket.order_id, None)
 
 
 _STATUS: dict[type, OrderStatus] = {
-    e.OrderAccepted: OrderStatus.NEW,
     e.OrderRejected: OrderStatus.REJECTED,
     e.OrderCanceled: OrderStatus.CANCELED,
     e.OrderExpired: OrderStatus.EXPIRED,
