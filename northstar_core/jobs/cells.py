@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import threading
 import time
@@ -25,6 +24,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode, from_dict
 from nbformat import v4 as format4
 
+from northstar_core.jobs.files import write_atomically
 from northstar_core.jobs.kernel import Kernel
 from northstar_core.jobs.notebook import INJECTED, ROLES, cell_name
 from northstar_core.jobs.outputs import TRACEBACK_LIMIT, Budget, settle
@@ -374,13 +374,3 @@ class CellRun:
             except (OSError, ValueError, TypeError):
                 continue  # not there yet, or just being written
             self._report(found)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of either."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,12 +2,13 @@
 
 ipykernel with four changes. It dies with its parent at once, even while C code holds the interpreter lock. It reads
 nobody's start-up files and keeps no history. And an interrupt reaches blocking code in a cell that also awaits: stock
-ipykernel cancels such a cell's task at its next ``await``, which a loop over a million bars may not have. And it reaches a cell that
-only waits: ipykernel 7 queues the cancellation in a loop that nothing wakes.
+ipykernel cancels such a cell's task at its next ``await``, which a loop over a million bars may not have. And it
+reaches a cell that only waits: ipykernel 7 queues the cancellation in a loop that nothing wakes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -66,7 +67,7 @@ def main() -> None:
                     if callable(cancel):
                         cancel(number, frame)
                     # It queued the cancellation in a loop that is asleep, and a signal alone does not end its sleep.
-                    self.io_loop.asyncio_loop.call_soon_threadsafe(lambda: None)
+                    asyncio.get_running_loop().call_soon_threadsafe(lambda: None)
 
                 signal.signal(signal.SIGINT, interrupt)
                 yield

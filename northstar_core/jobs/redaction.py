@@ -135,8 +135,8 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return ``text`` without secrets; unchanged if there were none.
 
-        Terminal colours cut words in two and join them with letters of their own, so coloured text is judged without them, and
-        loses them where something was removed.
+        Terminal colours cut words in two and join them with letters of their own, so coloured text is judged without
+        them, and loses them where something was removed.
         """
         if "\x1b" in text:
             plain = _COLOUR.sub("", text)

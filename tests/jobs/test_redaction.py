@@ -26,7 +26,7 @@ KINDS = {
     "aws secret": lambda: (s := drawn(MIXED + "/+", 40), f"aws_secret_access_key = {s}"),
     "alpaca id": lambda: (s := "PK" + drawn(UPPER, 18), f"connected with {s}"),
     "alpaca secret": lambda: (s := drawn(MIXED, 40), f"APCA-API-SECRET-KEY: {s}"),
-    "massive key in url": lambda: (s := drawn(MIXED + "_", 32), f"https://api.massive.com/v3?n=1&apiKey={s}&sort=asc"),
+    "massive key in url": lambda: (s := drawn(MIXED + "_", 32), f"https://api.massive.com/v3?n=1&apiKey={s}&to=2"),
     "massive key in python": lambda: (s := drawn(MIXED, 32), f"client = Client(api_key='{s}')"),
     "databento": lambda: (s := "db-" + drawn(MIXED, 29), f"Historical({s!r})"),
     "github": lambda: (s := "ghp_" + drawn(MIXED, 36), f"git clone https://{s}@github.com/a/b"),
@@ -39,7 +39,7 @@ KINDS = {
     "database url": lambda: (s := drawn(MIXED, 12), f"could not connect to postgresql+asyncpg://desk:{s}@db:5432/x"),
     "password pair": lambda: (s := drawn(MIXED, 12), f'{{"user": "a", "password": "{s}"}}'),
     "environment line": lambda: (s := drawn(MIXED, 20), f"HOME=/home/a\nBROKER_TOKEN={s}\nLANG=C"),
-    "private key": lambda: (s := drawn(MIXED, 64), f"-----BEGIN RSA PRIVATE KEY-----\n{s}\n-----END RSA PRIVATE KEY-----"),
+    "private key": lambda: (s := drawn(MIXED, 64), f"-----BEGIN PRIVATE KEY-----\n{s}\n-----END PRIVATE KEY-----"),
     "passphrase": lambda: (s := drawn(MIXED, 16), f"passphrase = '{s}'"),
 }  # fmt: skip
 
