@@ -79,6 +79,18 @@ CREATE TABLE northstar.stream_head (
 --
 COMMENT ON TABLE northstar.stream_head IS 'The last event of each stream and the epoch that may write; only the append trigger changes it.';
 --
+CREATE FUNCTION northstar.refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the store is append-only: % on % is refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'NS001';
+END $$;
+--
+CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON northstar.run
+FOR EACH STATEMENT EXECUTE FUNCTION northstar.refuse_change();
+--
+CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON northstar.stream_head
+FOR EACH STATEMENT EXECUTE FUNCTION northstar.refuse_change();
+--
 CREATE FUNCTION northstar.open_stream() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -97,12 +109,6 @@ COMMENT ON FUNCTION northstar.take_epoch IS 'Fence off every earlier writer of a
 """
 
 EVENTS = """
-CREATE FUNCTION northstar.refuse_change() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RAISE EXCEPTION 'the event log is append-only: % on % is refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'NS001';
-END $$;
---
 CREATE TABLE northstar.event (
     stream   integer NOT NULL,
     epoch    integer NOT NULL,
@@ -178,7 +184,7 @@ BEGIN
                 EXECUTE format('CREATE TABLE northstar.%I (LIKE northstar.%I INCLUDING ALL)', part, parent);
                 EXECUTE format('ALTER TABLE northstar.%I ATTACH PARTITION northstar.%I FOR VALUES FROM (%s) TO (%s)',
                                parent, part, low, low + span);
-                EXECUTE format('CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON northstar.%I '
+                EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON northstar.%I '
                                'FOR EACH STATEMENT EXECUTE FUNCTION northstar.refuse_change()', part);
             END IF;
         END IF;
@@ -214,6 +220,7 @@ BEGIN
         RAISE EXCEPTION 'no run has stream %', batch.stream USING ERRCODE = 'NS002';
     END IF;
 
+    -- The rows are read as they came, not sorted: a batch in another order is refused as out of order.
     SELECT row.seq, row.epoch, row.before_seq,
            CASE WHEN row.epoch <> head.epoch THEN 'epoch'
                 WHEN row.seq <= row.before_seq THEN 'seq'
@@ -222,14 +229,14 @@ BEGIN
                 ELSE 'hash' END AS what
       INTO wrong
       FROM (SELECT seq, epoch, cause, hash,
-                   lag(seq, 1, head.seq) OVER numbered AS before_seq,
-                   starts_with(convert_from(substring(payload FOR 64), 'SQL_ASCII'), '{"type":"' || kind || '"') AS kind_fits,
-                   sha256(lag(hash, 1, head.hash) OVER numbered
-                          || convert_to(concat(seq, ' ', epoch, ' ', ts, ' ', cause, ' '), 'SQL_ASCII') || payload) AS expected
-              FROM added WINDOW numbered AS (ORDER BY seq)) AS row
+                   lag(seq, 1, head.seq) OVER as_they_came AS before_seq,
+                   substring(payload FOR octet_length(kind) + 10) = ('{"type":"' || kind || '"')::bytea AS kind_fits,
+                   sha256(lag(hash, 1, head.hash) OVER as_they_came
+                          || (seq || ' ' || epoch || ' ' || ts || ' ' || cause || ' ')::bytea || payload) AS expected
+              FROM added WINDOW as_they_came AS (ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) AS row
      WHERE row.hash <> row.expected OR row.epoch <> head.epoch OR row.seq <= row.before_seq
         OR row.cause < 0 OR row.cause >= row.seq OR NOT row.kind_fits
-     ORDER BY row.seq LIMIT 1;
+     LIMIT 1;
     IF FOUND THEN
         CASE wrong.what
         WHEN 'epoch' THEN
@@ -267,7 +274,7 @@ CREATE TABLE northstar.order_state (
     account       text    NOT NULL,
     symbol        text    NOT NULL,
     side          text    NOT NULL,
-    type          text    NOT NULL,
+    order_type    text    NOT NULL,
     tif           text    NOT NULL,
     parent        text    NOT NULL,
     qty           numeric NOT NULL,
@@ -328,7 +335,9 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 --
 CREATE VIEW northstar.runs AS
-SELECT r.*, h.epoch, h.seq AS head_seq, h.events, h.hash AS head_hash
+SELECT r.*, h.epoch, h.seq AS head_seq, h.events, h.hash AS head_hash,
+       EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = 1853190260
+                  AND l.objid = r.stream::oid AND l.objsubid = 2 AND l.granted) AS writing
   FROM northstar.run r JOIN northstar.stream_head h USING (stream);
 --
 CREATE VIEW northstar.events AS

@@ -34,6 +34,7 @@ PATIENCE_S = 15.0  #: how long a database may be away: a crash of one session ma
 _LOST = (
     OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError, asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # what a COPY whose connection breaks under it may end in
 )  # fmt: skip
 
 _json = msgspec.json.Encoder(enc_hook=str).encode
@@ -363,6 +364,8 @@ class EventWriter:
                 return
             except _LOST as error:
                 lost = error
+                if time.monotonic() > deadline:
+                    raise self._gone(lost) from None
             except StoreError as error:
                 raise JournalError(f"run {self.run_id} after seq {self.head.seq}: {error}") from None
             except asyncpg.PostgresError as error:

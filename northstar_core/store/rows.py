@@ -122,7 +122,7 @@ class RowBuilder:
         JournalError
             If a line is malformed or its number does not grow.
         """
-        stream, fixed, field, out = self.stream, _FIXED.pack, self._field, []
+        stream, fixed, field, out = self.stream, _FIXED.pack, self._field, list[bytes]()
         facts: list[tuple[int, int, Fact]] = []
         first, count = 0, 0
         put, note = out.append, facts.append

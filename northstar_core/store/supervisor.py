@@ -37,7 +37,8 @@ SETTINGS = {
     "wal_level": "minimal",  # no replicas: less to write
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
-    "shared_buffers": "128MB",
+    "shared_buffers": "256MB",
+    "wal_buffers": "16MB",  # a batch fits: sessions need not write the log themselves before they commit
     "max_connections": "60",
     "jit": "off",  # compiling costs more than our queries take
     "timezone": "UTC",

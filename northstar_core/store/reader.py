@@ -1,0 +1,187 @@
+"""Reading the store: the registry of runs, events in order, projections, ticks. Through views, as a role that can only read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from northstar_core.model.errors import StoreError
+from northstar_core.model.market import MarketEvent
+from northstar_core.store.postgres import Database, Role
+from northstar_core.store.queries import SQL
+from northstar_core.store.ticks import ticks_of
+
+LAST_SEQ = 2**63 - 1
+FETCH = 5_000  #: rows a round trip
+
+
+class EventRow(NamedTuple):
+    """One stored event; ``payload`` is its JSON (``model.journal.decode``), the key columns are derived from it."""
+
+    seq: int
+    epoch: int
+    ts: int
+    cause: int
+    kind: str
+    strategy: str | None
+    account: str | None
+    order_id: str | None
+    payload: bytes
+    hash: bytes
+
+    @property
+    def line(self) -> bytes:
+        """The journal line the row was made from, as the hash chain has it."""
+        return b"%d %d %d %d %b" % (self.seq, self.epoch, self.ts, self.cause, self.payload)
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the registry."""
+
+    stream: int
+    run_id: str
+    kind: str
+    status: str  #: running, completed, stopped, failed
+    started: Any  #: datetime, UTC
+    finished: Any  #: datetime or None
+    notebook: str
+    notebook_sha256: str
+    parameters: dict[str, Any]
+    provenance: dict[str, Any]
+    summary: dict[str, Any]
+    epoch: int
+    head_seq: int
+    events: int  #: how many there are; ``head_seq`` also counts the market rows consumed
+    head_hash: bytes
+    writing: bool  #: a writer is connected; a run that is ``running`` without one was killed
+
+
+class Reader:
+    """A read-only session. Made by ``open``."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, database: Database) -> Reader:
+        """Connect to a database as the reader.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be reached.
+        """
+        connection = await database.connect(Role.READER)
+        for kind in ("json", "jsonb"):
+            await connection.set_type_codec(
+                kind, schema="pg_catalog", encoder=lambda v: msgspec.json.encode(v).decode(), decoder=msgspec.json.decode
+            )
+        return cls(connection)
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._connection.close()
+
+    async def runs(self, kind: str | None = None, limit: int = 100) -> list[RunRow]:
+        """Return runs, the newest first."""
+        return [RunRow(**row) for row in await self._connection.fetch(SQL["runs"], kind, limit)]
+
+    async def run(self, run_id: str | None = None) -> RunRow:
+        """Return a run by its id or the beginning of it; without one, the newest.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or several begin so.
+        """
+        if run_id is None:
+            found = await self.runs(limit=1)
+            if not found:
+                raise StoreError("there is no run in the store yet; northstar backtest makes one")
+            return found[0]
+        found = [RunRow(**row) for row in await self._connection.fetch(SQL["run"], run_id)]
+        if not found:
+            raise StoreError(f"no run {run_id} in the store")
+        if len(found) > 1 and found[0].run_id != run_id:
+            raise StoreError(f"several runs begin with {run_id}: {', '.join(run.run_id for run in found)}; give more of it")
+        return found[0]
+
+    async def batches(
+        self, stream: int, first: int = 1, last: int = LAST_SEQ, kinds: Sequence[str] | None = None, size: int = FETCH
+    ) -> AsyncGenerator[list[EventRow]]:
+        """Yield a stream's events in order, in lists; one consistent view of the log, and memory for one list."""
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            wanted = None if kinds is None else list(kinds)
+            cursor = await self._connection.cursor(SQL["events"], stream, first, last, wanted)
+            while rows := await cursor.fetch(size):
+                yield [EventRow(*row.values()) for row in rows]
+
+    async def events(
+        self, stream: int, first: int = 1, last: int = LAST_SEQ, kinds: Sequence[str] | None = None
+    ) -> AsyncGenerator[EventRow]:
+        """Yield a stream's events in order."""
+        async with contextlib.aclosing(self.batches(stream, first, last, kinds)) as batches:
+            async for batch in batches:
+                for row in batch:
+                    yield row
+
+    async def event(self, stream: int, seq: int) -> EventRow | None:
+        """Return one event; None if the number is a market row's or not there."""
+        row = await self._connection.fetchrow(SQL["events"], stream, seq, seq, None)
+        return None if row is None else EventRow(*row.values())
+
+    async def order_events(self, stream: int, order_id: str) -> list[EventRow]:
+        """Return the events of one order from its submission on, in order; empty where it was never submitted."""
+        span = await self._connection.fetchrow(SQL["order_span"], stream, order_id)
+        if span is None:
+            return []
+        rows = await self._connection.fetch(SQL["events"], stream, span["submitted_seq"], span["last_seq"], None)
+        return [EventRow(*row.values()) for row in rows if row["order_id"] == order_id]
+
+    async def orders(self, stream: int) -> list[dict[str, Any]]:
+        """Return a stream's orders as they stand; one dictionary a row of the view ``orders``."""
+        return [dict(row) for row in await self._connection.fetch(SQL["orders"], stream)]
+
+    async def fills(self, stream: int) -> list[dict[str, Any]]:
+        """Return a stream's fills, oldest first."""
+        return [dict(row) for row in await self._connection.fetch(SQL["fills"], stream)]
+
+    async def positions(self, stream: int) -> list[dict[str, Any]]:
+        """Return a stream's positions, flat ones too."""
+        return [dict(row) for row in await self._connection.fetch(SQL["positions"], stream)]
+
+    async def denials(self, stream: int) -> list[dict[str, Any]]:
+        """Return what was refused in a stream."""
+        return [dict(row) for row in await self._connection.fetch(SQL["denials"], stream)]
+
+    async def ticks(self, stream: int, first: int = 1, last: int = LAST_SEQ) -> AsyncGenerator[tuple[int, MarketEvent]]:
+        """Yield stored market events with their numbers, in order."""
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            async for row in self._connection.cursor(SQL["ticks_between"], stream, first, last, prefetch=200):
+                for seq, tick in enumerate(ticks_of(row["payload"]), row["first_seq"]):
+                    if first <= seq <= last:
+                        yield seq, tick
+
+    async def last_ticks(self, stream: int, symbol: str, n: int = 1) -> list[tuple[int, MarketEvent]]:
+        """Return the newest stored market events of a symbol with their numbers, oldest first."""
+        found: list[tuple[int, MarketEvent]] = []
+        async with self._connection.transaction(readonly=True):
+            async for row in self._connection.cursor(SQL["tick_blocks"], stream, symbol, prefetch=10):
+                block = list(enumerate(ticks_of(row["payload"]), row["first_seq"]))
+                found.extend((seq, tick) for seq, tick in reversed(block) if tick.symbol == symbol)
+                if len(found) >= n:
+                    break
+        return found[:n][::-1]
