@@ -25,8 +25,8 @@ from northstar_core.sim.slippage import BpsSlippage, ImpactSlippage, TickSlippag
 from tests.sim.worlds import MINUTE, D, order
 
 ZERO = Decimal(0)
-LOW, HIGH = "SPY230104C00100000", "SPY230104C00105000"
-SYMBOLS = ["SPY", LOW, HIGH, f"1*{LOW},-1*{HIGH}"]
+LOW, HIGH = "SPY230105C00100000", "SPY230105C00105000"
+SYMBOLS = ["SPY", "SPY", LOW, HIGH, f"1*{LOW},-1*{HIGH}"]
 BASE = {"SPY": 100.0, LOW: 4.0, HIGH: 2.0}
 DAY0 = date(2023, 1, 2)
 ENDED = {ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED}
@@ -103,15 +103,20 @@ def _order(draw: Any, known: list[str], traded: dict[str, str]) -> PlaceOrder:
     base = BASE.get(symbol, 2.0)
     price = st.integers(int(base * 100) - 150, int(base * 100) + 150).map(lambda c: str(max(c, 1) / 100))
     shape = draw(st.sampled_from(["market", "limit", "stop", "stop-limit"]))
-    parent = draw(st.sampled_from(["", *known[-3:]])) if known else ""
+    tifs = (
+        list(TimeInForce)
+        if symbol == "SPY" and "stop" not in shape
+        else [TimeInForce.GTC, TimeInForce.DAY, TimeInForce.IOC]
+    )
+    parent = draw(st.sampled_from(["", "", *known[-2:]])) if known else ""
     return order(
         draw(st.sampled_from(Side)),
         str(draw(st.integers(1, 40))),
         symbol=traded[parent] if parent else symbol,
         limit=draw(price) if "limit" in shape else None,
         stop=draw(price) if "stop" in shape else None,
-        tif=draw(st.sampled_from(TimeInForce)),
-        reduce_only=draw(st.integers(0, 4)) == 0,
+        tif=draw(st.sampled_from(tifs)),
+        reduce_only=draw(st.integers(0, 6)) == 6,
         parent=parent,
         order_id=f"s-1-{len(traded) + 1}",
     )
@@ -148,7 +153,7 @@ def test_books_always_balance_exactly(data: st.DataObject, model: SimModel, tick
     ts = 0
     with localcontext() as context:
         context.traps[FloatOperation] = True
-        for day in range(4):
+        for day in range(5):
             label = (DAY0 + timedelta(days=day)).isoformat()
             ledger.hear(b.on_session_open(ts, label))
             for _ in range(draw(st.integers(1, 6))):
@@ -158,7 +163,7 @@ def test_books_always_balance_exactly(data: st.DataObject, model: SimModel, tick
                     traded[o.order_id] = o.symbol
                     ledger.orders[o.order_id] = o
                     ledger.hear(b.submit(o, start, last))
-                if traded and draw(st.integers(0, 5)) == 0:
+                if traded and draw(st.integers(0, 5)) == 5:
                     ledger.hear(b.cancel(draw(st.sampled_from(list(traded))), start))
                 if b.next_due <= ts:
                     ledger.hear(b.advance(ts))
@@ -166,9 +171,9 @@ def test_books_always_balance_exactly(data: st.DataObject, model: SimModel, tick
                 bars = []
                 for symbol in sorted(symbols):
                     o_, h, low, c = _prices(instrument(symbol), BASE[symbol], draw)
-                    volume = float(draw(st.sampled_from([0, 7, 90, 5000])))
+                    volume = float(draw(st.sampled_from([5000, 90, 7, 0])))
                     prices[symbol] = c
-                    if draw(st.booleans()):
+                    if not draw(st.booleans()):
                         last[symbol] = Bar(symbol, start, ts, o_, h, low, c, volume)
                         bars.append(last[symbol])
                     else:
