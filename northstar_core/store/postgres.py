@@ -70,7 +70,7 @@ class Database:
         return urlunsplit(parts._replace(query=f"{parts.query}&{option}" if parts.query else option))
 
     async def connect(self, role: Role) -> asyncpg.Connection:
-        """Connect as a role.
+        """Connect as a role. An embedded server that has died since is started again.
 
         Raises
         ------
@@ -78,9 +78,24 @@ class Database:
             If the server cannot be reached or does not let us in.
         """
         try:
-            return await asyncpg.connect(self.dsn(role), timeout=CONNECT_S)
+            return await self.attempt(role)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise self.unreachable(error) from None
+
+    async def attempt(self, role: Role, name: str | None = None) -> asyncpg.Connection:
+        """As ``connect``, to a database of this name, raising what asyncpg raises."""
+        for last in (False, False, True):
+            try:
+                connection = await asyncpg.connect(self.dsn(role), database=name, timeout=CONNECT_S)
+                if self.server is not None:
+                    # a server whose supervisor was just killed still answers, and then no more
+                    await connection.execute(SQL["alive"])
+                return connection
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
+                if self.server is None or last:
+                    raise
+                await asyncio.to_thread(self.server.ensure)
+        raise AssertionError
 
     def unreachable(self, error: BaseException) -> StoreError:
         """Return the one line that says why the database cannot be reached, and the way out."""
@@ -152,13 +167,13 @@ async def prepare(database: Database) -> None:
 async def _create_embedded_database(database: Database) -> None:
     """Create the database on a new cluster."""
     try:
-        await (await asyncpg.connect(database.dsn(Role.ADMIN), timeout=CONNECT_S)).close()
+        await (await database.attempt(Role.ADMIN)).close()
         return
     except asyncpg.InvalidCatalogNameError:
         pass
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise database.unreachable(error) from None
-    connection = await asyncpg.connect(database.dsn(Role.ADMIN), database="postgres", timeout=CONNECT_S)
+    connection = await database.attempt(Role.ADMIN, "postgres")
     try:
         await connection.execute(SQL["create_database"])
     except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):

@@ -113,3 +113,7 @@ SET LOCAL synchronous_commit = off;
 -- has_block --
 -- Whether a tick block is stored. $1 stream, $2 first_seq
 SELECT EXISTS (SELECT FROM northstar.tick_block WHERE stream = $1 AND first_seq = $2);
+
+-- alive --
+-- Nothing, from a server that lives.
+SELECT;

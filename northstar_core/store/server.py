@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from northstar_core.model.errors import StoreError
 from northstar_core.store.cluster import SOCKET_NAME, Cluster, Lock, binaries, is_locked
 
 PATIENCE_S = 150.0  #: a first start creates a cluster; a start after a crash may have to recover
+SSL_REQUEST = struct.pack(">ii", 8, 80877103)  #: the one question of the protocol that needs no user
 
 
 class Server:
@@ -59,7 +61,7 @@ class Server:
                 if not is_locked(self.cluster.server_lock):
                     self._spawn(bin_folder)
                     break
-                if self._listens():
+                if self._answers():
                     break
                 time.sleep(0.01)  # its supervisor is starting it, or dying
             else:
@@ -73,14 +75,16 @@ class Server:
         finally:
             start.release()
 
-    def _listens(self) -> bool:
-        """Whether somebody takes connections on the socket."""
+    def _answers(self) -> bool:
+        """Whether Postgres answers on the socket. A server that is dying may still take a connection, but says nothing."""
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
             try:
                 probe.connect(str(self.socket_folder / SOCKET_NAME))
+                probe.sendall(SSL_REQUEST)
+                return probe.recv(1) in (b"N", b"S")
             except OSError:
                 return False
-        return True
 
     def _spawn(self, bin_folder: Path) -> None:
         """Start a supervisor in a session of its own, where no Ctrl-C reaches it, and wait for its word."""
