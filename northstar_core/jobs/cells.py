@@ -149,7 +149,7 @@ class CellRun:
             for position, index in enumerate(plan, 1):
                 await self._execute(client, index, Progress(position, len(plan), self._name(index)), watch)
             self.outcome = "completed"
-            self._ask_to_leave(client.kc)
+            await self._ask_to_leave(client.kc)
         except Stopped:
             self.outcome = "interrupted"
             self.error = self.error or f"{self.label}: stopped before its first cell"
@@ -279,9 +279,11 @@ class CellRun:
                 return
         raise DeadKernelError("the kernel did not answer")
 
-    def _ask_to_leave(self, client: AsyncKernelClient) -> None:
+    async def _ask_to_leave(self, client: AsyncKernelClient) -> None:
         """Let the kernel end by itself, so that its exit handlers run."""
         client.control_channel.send(client.session.msg("shutdown_request", {"restart": False}))
+        with suppress(Exception):  # queue.Empty: it will be killed
+            await client.get_control_msg(timeout=1.0)  # closing the channel sooner could lose the request
 
     # ---------------------------------------------------------------------------------------------- what is kept
 

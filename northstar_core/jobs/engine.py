@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from northstar_core.jobs.kernel import Kernel, kernel_environment
-from northstar_core.jobs.lean import defer_slow_imports
+from northstar_core.jobs.lean import defer_slow_imports, without_hadoop
 from northstar_core.jobs.notebook import INJECTED, Notebook
 from northstar_core.jobs.notebook import parameters as default_parameters
 from northstar_core.jobs.parameters import refuse_secret
@@ -165,8 +165,9 @@ def _require_runnable(notebook: Notebook, given: Mapping[str, Any], research: bo
 
 def _through_papermill(job: Job) -> Executed:
     defer_slow_imports()
-    from papermill.engines import papermill_engines
-    from papermill.execute import execute_notebook
+    with without_hadoop():
+        from papermill.engines import papermill_engines
+        from papermill.execute import execute_notebook
 
     papermill_engines.register("northstar", NorthstarEngine)  # also where the package is not installed
     # papermill fills {braces} in paths, and writes its output in place: so it gets an escaped path and no output.
@@ -251,7 +252,8 @@ def _execute(nb: Any, job: Job) -> Executed:
             stop=job.stop,
         )
         outcome = asyncio.run(run.run())
-        kernel.close(patience_s=1.0 if outcome == "completed" else 0.0)
+        # Exit handlers of the cells take part of this; ipykernel itself sometimes hangs at exit, and the evidence is saved.
+        kernel.close(patience_s=0.4 if outcome == "completed" else 0.0)
     return Executed(outcome, job.output or Path(), time.perf_counter() - started, run.error, run.timings)
 
 

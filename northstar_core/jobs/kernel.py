@@ -93,7 +93,7 @@ class Kernel:
                     cwd=cwd,
                     env={**env, "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": _import_path(env)},
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdout=subprocess.DEVNULL,  # where ipykernel says how to connect to it
                     stderr=log,
                     start_new_session=True,
                 )
