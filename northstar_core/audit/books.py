@@ -1,10 +1,11 @@
 """The auditor's books: what is held and what is working, and what both could come to.
 
-The rules of exposure, as they are published. Equities: with position p, working buys B and working sells L the worst case is
-``max(|p + B|, |p - L|) × price``. Options of one underlying and expiry are taken together: ``max(0, V) + max(0, -M)`` with V their
-net market value and M the least they can be worth at expiry over underlying prices of 0 and every strike; calls sold net of calls
-bought add ``max(highest strike sold, underlying price)`` each. Over the orders that work in the group, the largest of all subsets
-while they are at most six, else the position's plus each order's alone.
+The rules of exposure, as they are published. Equities: with position p, working buys B and working sells L the worst
+case is ``max(|p + B|, |p - L|) × price``. Options of one underlying and expiry are taken together: ``max(0, V) +
+max(0, -M)`` with V their net market value and M the least they can be worth at expiry over underlying prices of 0 and
+every strike; calls sold net of calls bought add ``max(highest strike sold, underlying price)`` each. Over the orders
+that work in the group, the largest of all subsets while they are at most six, else the position's plus each order's
+alone.
 """
 
 from __future__ import annotations

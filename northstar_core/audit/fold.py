@@ -1,7 +1,8 @@
 """The auditor's own fold: what the log says about cash, positions, orders, limits and sessions, up to any place of it.
 
-It takes every event as it stands, also a wrong one: whether the event was allowed is for the checks. Memory is bound to open orders
-and positions; an order that ended leaves a few bytes of index and a record in a temporary file, for late fills and repeated ids.
+It takes every event as it stands, also a wrong one: whether the event was allowed is for the checks. Memory is bound
+to open orders and positions; an order that ended leaves a few bytes of index and a record in a temporary file, for
+late fills and repeated ids.
 """
 
 from __future__ import annotations
@@ -49,12 +50,18 @@ TRIGGERS: dict[type, Trigger] = {
 }
 #: Where an order stands after a fact, if the fact came out of turn.
 FORCED: dict[Trigger, OrderStatus] = {
-    Trigger.ACCEPT: OrderStatus.NEW, Trigger.REJECT: OrderStatus.REJECTED, Trigger.CANCEL: OrderStatus.CANCELED,
-    Trigger.EXPIRE: OrderStatus.EXPIRED, Trigger.LOSE_SIGHT: OrderStatus.UNKNOWN, Trigger.REPLACE: OrderStatus.NEW,
-    Trigger.CANCEL_REQUEST: OrderStatus.PENDING_CANCEL, Trigger.REQUEST_REJECT: OrderStatus.NEW,
-    Trigger.REPLACE_REQUEST: OrderStatus.PENDING_REPLACE, Trigger.LAST_FILL: OrderStatus.FILLED,
+    Trigger.ACCEPT: OrderStatus.NEW,
+    Trigger.REJECT: OrderStatus.REJECTED,
+    Trigger.CANCEL: OrderStatus.CANCELED,
+    Trigger.EXPIRE: OrderStatus.EXPIRED,
+    Trigger.LOSE_SIGHT: OrderStatus.UNKNOWN,
+    Trigger.REPLACE: OrderStatus.NEW,
+    Trigger.CANCEL_REQUEST: OrderStatus.PENDING_CANCEL,
+    Trigger.REQUEST_REJECT: OrderStatus.NEW,
+    Trigger.REPLACE_REQUEST: OrderStatus.PENDING_REPLACE,
+    Trigger.LAST_FILL: OrderStatus.FILLED,
     Trigger.PARTIAL_FILL: OrderStatus.PARTIALLY_FILLED,
-}  # fmt: skip
+}
 
 
 def content(order: PlaceOrder) -> bytes:
@@ -83,9 +90,28 @@ class Order:
     """An order as the log tells it."""
 
     __slots__ = (
-        "account", "authorised", "cum", "id", "instrument", "intended", "leg_fills", "limit", "parent", "pending", "qty", "reports",
-        "reserved", "sent", "seq", "side", "status", "stop", "strategy", "symbol", "terms",
-    )  # fmt: skip
+        "account",
+        "authorised",
+        "cum",
+        "id",
+        "instrument",
+        "intended",
+        "leg_fills",
+        "limit",
+        "parent",
+        "pending",
+        "qty",
+        "reports",
+        "reserved",
+        "sent",
+        "seq",
+        "side",
+        "status",
+        "stop",
+        "strategy",
+        "symbol",
+        "terms",
+    )
 
     def __init__(self, order: PlaceOrder, seq: int, intended: bytes | None) -> None:
         self.id = order.order_id
@@ -122,9 +148,19 @@ class Order:
     def ended(self) -> Terms:
         """Return what to remember."""
         return Terms(
-            self.strategy, self.account, self.symbol, self.side, self.qty, self.authorised, self.cum, self.status, self.intended,
-            self.sent, self.seq, self.leg_fills,
-        )  # fmt: skip
+            self.strategy,
+            self.account,
+            self.symbol,
+            self.side,
+            self.qty,
+            self.authorised,
+            self.cum,
+            self.status,
+            self.intended,
+            self.sent,
+            self.seq,
+            self.leg_fills,
+        )
 
 
 def filled_after(

@@ -1,8 +1,8 @@
 """Every id the log ever used, in little memory: what uniqueness needs to remember for ever.
 
-Ids here are derived, so they end in a counter (``strategy-session-17``): a page of eight-byte numbers a stem and 512 counters holds
-them at about eight bytes each. Other ids are kept as they are. What is to be remembered of an ended order lies in a spooled
-temporary file, found by its offset, so that memory stays bound to what is open.
+Ids here are derived, so they end in a counter (``strategy-session-17``): a page of eight-byte numbers a stem and 512
+counters holds them at about eight bytes each. Other ids are kept as they are. What is to be remembered of an ended
+order lies in a spooled temporary file, found by its offset, so that memory stays bound to what is open.
 """
 
 from __future__ import annotations

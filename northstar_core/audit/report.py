@@ -128,6 +128,6 @@ class Tally:
                     first_seq=first_seq,
                     detail=detail,
                     places=places,
-                )  # fmt: skip
+                )
             )
         return tuple(out)

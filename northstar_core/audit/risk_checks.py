@@ -1,7 +1,8 @@
 """R1 to R4: every accepted order judged again, from the log's own books and the prices its verdict names.
 
-An order counts as *reducing* when each of its legs trades against what its strategy holds, is no larger than that, and the strategy's
-worst case with it is no larger than without it. Reducing orders are exempt from the caps on exposure, not from the arithmetic.
+An order counts as *reducing* when each of its legs trades against what its strategy holds, is no larger than that,
+and the strategy's worst case with it is no larger than without it. Reducing orders are exempt from the caps on
+exposure, not from the arithmetic.
 """
 
 from __future__ import annotations
@@ -142,9 +143,20 @@ class RiskChecks:
         self.fold.reserve(order, ZERO)
         old = order.terms
         trial = PlaceOrder(
-            event.ts, old.order_id, old.strategy, old.account, old.symbol, old.side, event.qty - order.cum, old.order_type,
-            event.limit_price, event.stop_price, old.tif, old.reduce_only, old.parent,
-        )  # fmt: skip
+            event.ts,
+            old.order_id,
+            old.strategy,
+            old.account,
+            old.symbol,
+            old.side,
+            event.qty - order.cum,
+            old.order_type,
+            event.limit_price,
+            event.stop_price,
+            old.tif,
+            old.reduce_only,
+            old.parent,
+        )
         self.judge(trial, event.verdict, seq)
         self.fold.reserve(order, reserved)
 
@@ -247,9 +259,11 @@ class RiskChecks:
         violate, seq = self.tally.violate, case.seq
         gross, net, symbol, equity = case.gross(), case.net(), case.symbol_exposure(), case.equity()
         for name, stored, own in (
-            ("gross", verdict.gross, gross), ("net", verdict.net, net), ("symbol exposure", verdict.symbol_exposure, symbol),
+            ("gross", verdict.gross, gross),
+            ("net", verdict.net, net),
+            ("symbol exposure", verdict.symbol_exposure, symbol),
             ("equity", verdict.equity, equity),
-        ):  # fmt: skip
+        ):
             if not _same(stored, own, case.plain):
                 violate("R3", seq, f"order {order.order_id}: stored {name} {stored!r}, taken again {own!r}")
         if reducing:

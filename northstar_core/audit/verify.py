@@ -1,12 +1,12 @@
 """Verify a log: every invariant, streaming, with the auditor's own fold.
 
-``verify(rows)`` takes the log's rows in the order of their numbers: lines of bytes (``model.journal``), or stored rows with their
-hash and columns. ``Verifier`` takes them one at a time, for a caller that reads them asynchronously.
+``verify(rows)`` takes the log's rows in the order of their numbers: lines of bytes (``model.journal``), or stored
+rows with their hash and columns. ``Verifier`` takes them one at a time, for a caller that reads them asynchronously.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,7 +26,7 @@ Step = Callable[[Any, int, int], None]
 
 
 class Row(NamedTuple):
-    """A row as the event store holds it."""
+    """A row as the event store holds it; ``store.reader.EventRow`` is one."""
 
     seq: int
     epoch: int
@@ -36,8 +36,11 @@ class Row(NamedTuple):
     strategy: str | None
     account: str | None
     order_id: str | None
-    payload: bytes | str
+    payload: bytes
     hash: bytes
+
+
+Stored = tuple[int, int, int, int, str, str | None, str | None, str | None, bytes, bytes]
 
 
 class Verifier:
@@ -51,10 +54,13 @@ class Verifier:
         self.finished = False
         self._steps: dict[type, tuple[Step, ...]] = {}
         self._families = (
-            RiskChecks(self.fold, self.tally), OrderChecks(self.fold, self.tally), PositionChecks(self.fold, self.tally), self.log,
-        )  # fmt: skip
+            RiskChecks(self.fold, self.tally),
+            OrderChecks(self.fold, self.tally),
+            PositionChecks(self.fold, self.tally),
+            self.log,
+        )
 
-    def feed(self, row: Row | bytes) -> None:
+    def feed(self, row: Stored | bytes) -> None:
         """Take the next row.
 
         Raises
@@ -73,8 +79,7 @@ class Verifier:
                 return
         else:
             seq, epoch, ts, cause, kind, strategy, account, order_id, payload, stored = row
-            payload = payload.encode() if isinstance(payload, str) else bytes(payload)
-            line = Line(seq, epoch, ts, cause or 0, payload)
+            line = Line(seq, epoch, ts, cause or 0, bytes(payload))
             text = b"%d %d %d %d %b" % line
             columns = Columns(kind, strategy or "", account or "", order_id or "")
             stored = bytes(stored)
@@ -131,13 +136,17 @@ class Verifier:
             return Report(error="the log is empty")
         chain.finish(self.finished, head)
         return Report(
-            findings=self.tally.findings(), events=chain.events, ticks=chain.ticks, last_seq=chain.seq, head=chain.head.hex(),
+            findings=self.tally.findings(),
+            events=chain.events,
+            ticks=chain.ticks,
+            last_seq=chain.seq,
+            head=chain.head.hex(),
             notes=tuple(self.tally.notes),
-        )  # fmt: skip
+        )
 
 
 def verify(
-    rows: Iterable[Row | bytes], *, head: tuple[int, bytes] | None = None, tape_digest: TapeDigest | None = None
+    rows: Iterable[Stored | bytes], *, head: tuple[int, bytes] | None = None, tape_digest: TapeDigest | None = None
 ) -> Report:
     """Verify a log.
 
@@ -158,6 +167,23 @@ def verify(
         try:
             for row in rows:
                 verifier.feed(row)
+        except (NorthstarError, OSError) as error:
+            return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)
+        return verifier.finish(head)
+
+
+async def verify_batches(
+    batches: AsyncIterable[Sequence[Stored]],
+    *,
+    head: tuple[int, bytes] | None = None,
+    tape_digest: TapeDigest | None = None,
+) -> Report:
+    """Verify a stored log as it comes from the database (``store.reader.Reader.batches``); otherwise as ``verify``."""
+    with Verifier(tape_digest) as verifier:
+        try:
+            async for batch in batches:
+                for row in batch:
+                    verifier.feed(row)
         except (NorthstarError, OSError) as error:
             return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)
         return verifier.finish(head)

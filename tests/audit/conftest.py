@@ -109,6 +109,12 @@ class Log:
         """Return an entry's number."""
         return list(self.entries).index(name) + 1
 
+    def cause(self, entry: Entry) -> int:
+        """Return the number of an entry's cause; the log's first where that was taken out."""
+        if isinstance(entry.cause, int):
+            return entry.cause
+        return self.seq(entry.cause) if entry.cause in self.entries else 1
+
     def journal(self) -> Journal:
         """Return the journal of these entries."""
         journal = Journal()
@@ -116,7 +122,7 @@ class Log:
             if isinstance(entry.event, Tick):
                 journal.ticks += 1
             else:
-                cause = self.seq(entry.cause) if isinstance(entry.cause, str) else entry.cause
+                cause = self.cause(entry)
                 journal.append(entry.event, entry.event.ts, cause)
         return journal
 
