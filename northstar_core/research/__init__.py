@@ -1,1 +1,1 @@
-"""Research: backtests and what is read from them. Data come in as arguments; nothing here knows a database or a broker."""
+"""Research: backtests and what is read from them. Data come in as arguments; no database or broker is known here."""
