@@ -252,7 +252,7 @@ def _execute(nb: Any, job: Job) -> Executed:
             stop=job.stop,
         )
         outcome = asyncio.run(run.run())
-        # Exit handlers of the cells take part of this; ipykernel itself sometimes hangs at exit, and the evidence is saved.
+        # For the cells' exit handlers. ipykernel sometimes hangs at exit, and the evidence is saved already.
         kernel.close(patience_s=0.4 if outcome == "completed" else 0.0)
     return Executed(outcome, job.output or Path(), time.perf_counter() - started, run.error, run.timings)
 

@@ -9,6 +9,7 @@ The start needs no event loop and none of the heavy imports: start a kernel firs
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from northstar_core.jobs.redaction import is_secret_name
 from northstar_core.model.errors import NotebookError, SettingsError
@@ -29,6 +31,7 @@ INHERITED = frozenset(
     " SSL_CERT_DIR MPLBACKEND OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS POLARS_MAX_THREADS"
     " ARROW_DEFAULT_MEMORY_POOL NORTHSTAR_RUN_SPEC".split()
 )
+_PREFIX = "northstar-kernel-"
 INHERITED_PREFIXES = ("LC_", "PYTHON")
 #: A person's start-up file has no place in a run that must be repeatable.
 NEVER = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT", "NORTHSTAR_DATABASE_URL"})
@@ -63,16 +66,19 @@ class Kernel:
     a thread that outlives the run.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, connection: dict[str, str | int]) -> None:
-        self.process, self.folder, self.connection = process, folder, connection
+    def __init__(
+        self, process: subprocess.Popen[bytes], folder: Path, connection: dict[str, str | int], lock: IO[bytes]
+    ) -> None:
+        self.process, self.folder, self.connection, self._lock = process, folder, connection, lock
 
     @classmethod
     def start(cls, cwd: Path, env: Mapping[str, str]) -> Kernel:
         """Start a kernel in folder ``cwd`` with exactly the environment ``env`` (see ``kernel_environment``)."""
         import zmq
 
-        # Short on purpose: a Unix socket's path may have 107 bytes.
-        folder = Path(tempfile.mkdtemp(prefix="northstar-"))  # mode 0700
+        _remove_abandoned()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_temporary()))  # mode 0700
+        lock = _lock(folder)
         try:
             connection: dict[str, str | int] = {
                 "transport": "ipc",
@@ -99,10 +105,11 @@ class Kernel:
                 )
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
             if isinstance(error, OSError):
                 raise NotebookError(f"a kernel cannot be started in {cwd}: {error.strerror or error}") from None
             raise
-        return cls(process, folder, connection)
+        return cls(process, folder, connection, lock)
 
     @property
     def alive(self) -> bool:
@@ -125,6 +132,7 @@ class Kernel:
             pass
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Kernel:
         return self
@@ -147,6 +155,31 @@ class Kernel:
         except OSError:
             lines = []
         return f"the kernel {how}" + (f"; its last words: {lines[-1][:200]}" if lines else "")
+
+
+def _temporary() -> str:
+    """Return where sockets may live: a Unix socket's path may have no more than 107 bytes (103 on macOS)."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) < 70 else "/tmp"
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Mark a folder as in use for as long as this process lives."""
+    file = open(folder / "lock.new", "wb")  # held open until the kernel is closed
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.rename(folder / "lock.new", folder / "lock")  # locked before a sweeper can find it
+    return file
+
+
+def _remove_abandoned() -> None:
+    """Remove the folders of kernels whose parent was killed before it could."""
+    for folder in Path(_temporary()).glob(_PREFIX + "*"):
+        try:
+            with open(folder / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # in use, being made, or somebody else's
 
 
 def _import_path(env: Mapping[str, str]) -> str:

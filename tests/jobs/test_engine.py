@@ -274,6 +274,20 @@ def test_prewarmed_kernel_is_used_and_gone_afterwards(tmp_path: Path) -> None:
     assert executed.outcome == "completed"
 
 
+def test_folder_of_a_kernel_whose_parent_was_killed_is_removed_by_the_next_start(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ipynb", code("1", "run"))
+    source = (
+        "import os, sys\nfrom northstar_core.jobs.engine import start_kernel\n"
+        "print(start_kernel(sys.argv[1], {}).folder, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    said = subprocess.run([sys.executable, "-c", source, str(path)], capture_output=True, text=True, check=False).stdout
+    abandoned = Path(said.strip())
+    assert abandoned.exists()
+    with start_kernel(path, {}) as first, start_kernel(path, {}):
+        assert not abandoned.exists()
+        assert first.folder.exists(), "a folder in use is left alone"
+
+
 def test_nothing_starts_with_an_unknown_or_secret_parameter_or_on_the_input_itself(tmp_path: Path) -> None:
     path = cross(tmp_path / "a.ipynb")
     with pytest.raises(NotebookError, match="has no parameter fats"):
