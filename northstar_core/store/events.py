@@ -1,11 +1,11 @@
 """The writer of one stream: journal lines in, durable and chained rows out.
 
-Lines are turned into rows when they are handed over; a task of its own writes whatever has accumulated in one transaction:
-one COPY of events, then intent keys (by the database's trigger) and the projections. So a batch is as large as the database
-is slow, nothing waits for a timer, and rows are built while the database works on those before.
+Lines are turned into rows when they are handed over; a task of its own writes whatever has accumulated in one
+transaction: one COPY of events, then intent keys (by the database's trigger) and the projections. So a batch is as
+large as the database is slow, nothing waits for a timer, and rows are built while the database works on those before.
 
-A commit whose answer was lost is not guessed at: the writer connects again, becomes the stream's one writer again (which it
-can only when the lost session is gone) and reads the head. The head says whether the batch is in.
+A commit whose answer was lost is not guessed at: the writer connects again, becomes the stream's one writer again
+(which it can only when the lost session is gone) and reads the head. The head says whether the batch is in.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Parcel(NamedTuple):
 class EventWriter:
     """Appends to one stream. Made by ``start`` or ``resume``; an asynchronous context manager.
 
-    Everything after ``append`` may fail later: ``append``, ``flush`` and ``close`` raise the first failure as JournalError,
-    and nothing is written after it.
+    Everything after ``append`` may fail later: ``append``, ``flush`` and ``close`` raise the first failure as
+    JournalError, and nothing is written after it.
     """
 
     def __init__(self, database: Database, stream: int, run_id: str) -> None:
@@ -278,7 +278,8 @@ class EventWriter:
         except JournalError as error:
             self._failure = error
         except Exception as error:  # whatever it was: everybody who waits must hear of it
-            self._failure = JournalError(f"run {self.run_id} after seq {self.head.seq}: {type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            self._failure = JournalError(f"run {self.run_id} after seq {self.head.seq}: {reason}")
             self._failure.__cause__ = error
         finally:
             async with self._done:
@@ -379,7 +380,7 @@ class EventWriter:
             return bool(await connection.fetchval(SQL["has_block"], self.stream, parcel.ticks[0].first_seq))
         if found not in (self.head, parcel.end):
             raise JournalError(
-                f"run {self.run_id}: the store ends with seq {found.seq}, expected {self.head.seq} or {parcel.end.seq}; "
+                f"run {self.run_id}: the store ends at seq {found.seq}, not {self.head.seq} or {parcel.end.seq}; "
                 "somebody else wrote to it or it was restored from a backup: stopped"
             )
         return found == parcel.end
@@ -408,7 +409,8 @@ class EventWriter:
 
     def _refused(self, error: asyncpg.PostgresError) -> JournalError:
         """Return the one line for a batch that the database said no to."""
-        return JournalError(f"run {self.run_id} after seq {self.head.seq}: the database refused: {str(error).splitlines()[0]}")
+        reason = str(error).splitlines()[0]
+        return JournalError(f"run {self.run_id} after seq {self.head.seq}: the database refused: {reason}")
 
 
 async def _binary(batches: list[Batch]) -> AsyncIterator[bytes]:

@@ -199,7 +199,7 @@ async def refuse_a_forgetful_server(connection: asyncpg.Connection, database: Da
             f"the database at {database.place} could lose orders it has confirmed: {', '.join(off)} is off; turn it on"
         )
     if int(settings["server_version_num"]) < OLDEST_SERVER:
-        raise StoreError(f"the database at {database.place} is too old; Postgres {OLDEST_SERVER // 10000} or later is needed")
+        raise StoreError(f"the database at {database.place} is too old; use Postgres {OLDEST_SERVER // 10000} or later")
 
 
 async def current_revision(connection: asyncpg.Connection) -> str | None:
@@ -251,13 +251,15 @@ def migrations_folder() -> Path:
 
 def head_revision() -> str:
     """Return the newest revision: migrations are numbered, ``0001_what_it_does.py``."""
-    numbers = [m[1] for p in (migrations_folder() / "versions").iterdir() if (m := re.match(r"(\d{4})_\w+\.py$", p.name))]
-    return max(numbers)
+    names = (path.name for path in (migrations_folder() / "versions").iterdir())
+    return max(number[1] for name in names if (number := re.match(r"(\d{4})_\w+\.py$", name)))
 
 
 def default_home() -> Path:
-    """Return Northstar's folder: ``NORTHSTAR_HOME``, else ``.northstar`` in the project that holds the working directory,
-    else in the working directory."""
+    """Return Northstar's folder.
+
+    ``NORTHSTAR_HOME``, else ``.northstar`` in the project that holds the working directory, else in that directory.
+    """
     if named := os.environ.get("NORTHSTAR_HOME"):
         return Path(named).expanduser()
     here = Path.cwd()

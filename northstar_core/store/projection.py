@@ -20,7 +20,8 @@ ORDER_COLUMNS = (
     "stop_price", "status", "cum_qty", "leaves_qty", "reason", "submitted_seq", "submitted_ts", "last_seq", "last_ts",
 )
 FILL_COLUMNS = (
-    "stream", "seq", "ts", "order_id", "exec_id", "strategy", "account", "symbol", "side", "qty", "price", "fees", "late",
+    "stream", "seq", "ts", "order_id", "exec_id", "strategy", "account", "symbol", "side", "qty", "price", "fees",
+    "late",
 )
 POSITION_COLUMNS = ("stream", "account", "strategy", "symbol", "qty", "cost", "realized", "fees", "last_seq")
 
@@ -169,7 +170,8 @@ class Projection:
         order = row.order
         return (
             f"{self.stream}\t{text(order_id)}\t{text(order.strategy)}\t{text(order.account)}\t{order.symbol}\t{order.side}\t"
-            f"{order.order_type}\t{order.tif}\t{text(order.parent)}\t{row.qty}\t{row.limit_price or NULL}\t{row.stop_price or NULL}\t"
+            f"{order.order_type}\t{order.tif}\t{text(order.parent)}\t{row.qty}\t"
+            f"{row.limit_price or NULL}\t{row.stop_price or NULL}\t"
             f"{row.status}\t{row.cum_qty}\t{row.leaves_qty}\t{text(row.reason)}\t{row.submitted_seq}\t{row.submitted_ts}\t"
             f"{row.last_seq}\t{row.last_ts}\n"
         )

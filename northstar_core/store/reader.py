@@ -1,4 +1,4 @@
-"""Reading the store: the registry of runs, events in order, projections, ticks. Through views, as a role that can only read."""
+"""Reading the store: the registry of runs, events in order, projections, ticks; as a role that can only read views."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ class Reader:
         connection = await database.connect(Role.READER)
         for kind in ("json", "jsonb"):
             await connection.set_type_codec(
-                kind, schema="pg_catalog", encoder=lambda v: msgspec.json.encode(v).decode(), decoder=msgspec.json.decode
+                kind, schema="pg_catalog", encoder=lambda value: msgspec.json.encode(value).decode(),
+                decoder=msgspec.json.decode,
             )
         return cls(connection)
 
@@ -116,7 +117,8 @@ class Reader:
         if not found:
             raise StoreError(f"no run {run_id} in the store")
         if len(found) > 1 and found[0].run_id != run_id:
-            raise StoreError(f"several runs begin with {run_id}: {', '.join(run.run_id for run in found)}; give more of it")
+            names = ", ".join(run.run_id for run in found)
+            raise StoreError(f"several runs begin with {run_id}: {names}; give more of it")
         return found[0]
 
     async def batches(

@@ -1,7 +1,7 @@
 """From journal lines to what COPY takes: pure functions from bytes to bytes.
 
-An event row's columns are all derived from its line: kind, strategy, account and order id from the payload. ``keys`` is the
-one definition of that derivation; an auditor may hold stored rows against it.
+An event row's columns are all derived from its line: kind, strategy, account and order id from the payload. ``keys``
+is the one definition of that derivation; an auditor may hold stored rows against it.
 """
 
 from __future__ import annotations
@@ -142,13 +142,14 @@ class RowBuilder:
                     fact = _keys(payload)
                 row = fixed(11, 4, stream, 4, int(epoch), 8, seq, 8, at, 8, int(cause))
             except (ValueError, msgspec.MsgspecError) as error:
-                raise JournalError(f"stream {stream} after seq {seq}: not a journal line: {error}: {text[:120]!r}") from None
+                where = f"stream {stream} after seq {seq}"
+                raise JournalError(f"{where}: not a journal line: {error}: {text[:120]!r}") from None
             if seq <= before:
                 raise JournalError(f"stream {stream}: seq {seq} does not follow seq {before}")
             try:
                 kind, strategy, account = field[fact.type], field[fact.strategy], field[fact.account]
             except KeyError:
-                kind, strategy, account = self._encode(fact.type), self._encode(fact.strategy), self._encode(fact.account)
+                kind, strategy, account = map(self._encode, (fact.type, fact.strategy, fact.account))
             order_id = fact.order_id
             if order_id:
                 key = order_id.encode()

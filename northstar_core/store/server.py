@@ -51,7 +51,7 @@ class Server:
         # one at a time: whoever holds this lock knows that nobody else starts a supervisor
         start = Lock.take(self.cluster.start_lock, wait_s=PATIENCE_S)
         if start is None:
-            raise StoreError(f"{self.cluster.start_lock}: another process has been starting the server for {PATIENCE_S:.0f} s")
+            raise StoreError(f"{self.cluster.folder}: another process has been starting it for {PATIENCE_S:.0f} s")
         try:
             if self._share is None:  # a supervisor that is stopping holds it until it has ended
                 self._share = Lock.take(self.cluster.client_lock, shared=True, wait_s=PATIENCE_S)
@@ -76,7 +76,7 @@ class Server:
             start.release()
 
     def _answers(self) -> bool:
-        """Whether Postgres answers on the socket. A server that is dying may still take a connection, but says nothing."""
+        """Whether Postgres answers on the socket. A dying server may take a connection, but says nothing."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
             try:
@@ -121,5 +121,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -1,10 +1,10 @@
 """The embedded server's parent: starts Postgres, stops it when the last client has gone, and dies with it.
 
-One process per cluster, ``python -m northstar_core.store.supervisor FOLDER BIN``, started by ``server.Server`` and never by
-hand. It says one line on standard output, ``ready`` or ``error REASON``, and closes it. Then it waits for the exclusive lock
-on ``client.lock``, which it gets when nobody shares it any more; holding it, it stops the server, so that a client that comes
-in between waits and then starts anew. If it is killed, the kernel tells Postgres (parent-death signal) to shut down, and
-whoever comes next waits for that to end. Standard library only.
+One process per cluster, ``python -m northstar_core.store.supervisor FOLDER BIN``, started by ``server.Server`` and
+never by hand. It says one line on standard output, ``ready`` or ``error REASON``, and closes it. Then it waits for
+the exclusive lock on ``client.lock``, which it gets when nobody shares it any more; holding it, it stops the server,
+so that a client that comes in between waits and then starts anew. If it is killed, the kernel tells Postgres
+(parent-death signal) to shut down, and whoever comes next waits for that to end. Standard library only.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def main(folder: Path, bin_folder: Path) -> int:
 def clear_leftovers(cluster: Cluster, user: ServerUser) -> None:
     """End what is left of a server whose supervisor was killed, and remove files that only point at it.
 
-    Done as the server's user, so that no other process can be hurt whatever a pid file says. Postgres itself would refuse
-    to start where its old pid file names a process that lives, although it is an unrelated one.
+    Done as the server's user, so that no other process can be hurt whatever a pid file says. Postgres itself would
+    refuse to start where its old pid file names a process that lives, although it is an unrelated one.
     """
     if not user.run(lambda: end_processes_in(cluster.data)):
         raise StoreError(f"{cluster.data}: an earlier server does not stop; end the postgres processes that run there")
@@ -120,10 +120,12 @@ def create_cluster(cluster: Cluster, user: ServerUser, bin_folder: Path) -> None
         give(fresh, user.nobody())
     maker = subprocess.run(
         [
-            bin_folder / "initdb", "-D", fresh, "-U", ADMIN, "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8",
-            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+            bin_folder / "initdb", "-D", fresh, "-U", ADMIN, "--auth-local=trust", "--auth-host=reject",
+            "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+            "--no-instructions",
         ],
-        preexec_fn=user.named(), env=_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        preexec_fn=user.named(), env=_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
     )
     if maker.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -161,11 +163,12 @@ def start(cluster: Cluster, user: ServerUser, bin_folder: Path, patience_s: floa
         if os.getppid() != supervisor:  # it died before the kernel knew whom to tell
             os._exit(1)
 
-    options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    settings = {**SETTINGS, "unix_socket_directories": str(cluster.socket_folder)}
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with cluster.log.open("ab") as log:
         said = log.tell()
         postgres = subprocess.Popen(
-            [bin_folder / "postgres", "-D", cluster.data, "-c", f"unix_socket_directories={cluster.socket_folder}", *options],
+            [bin_folder / "postgres", "-D", cluster.data, *options],
             preexec_fn=become, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )
     deadline = time.monotonic() + patience_s

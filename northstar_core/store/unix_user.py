@@ -1,9 +1,9 @@
 """As whom the embedded server runs: ourselves, or, where we are root, an unprivileged user. Standard library only.
 
-Postgres refuses to run as root. The user we give it instead must reach its binaries and its data, which may both lie in a
-folder only root may enter (a clone in root's home). So the server keeps, where it must and only then, the one Linux
-capability that lets it pass: first ``CAP_DAC_READ_SEARCH`` (enter and read), else ``CAP_DAC_OVERRIDE`` (which containers
-usually leave to root). Nothing is copied, no permission of any folder is changed.
+Postgres refuses to run as root. The user we give it instead must reach its binaries and its data, which may both lie
+in a folder only root may enter (a clone in root's home). So the server keeps, where it must and only then, the one
+Linux capability that lets it pass: first ``CAP_DAC_READ_SEARCH`` (enter and read), else ``CAP_DAC_OVERRIDE`` (which
+containers usually leave to root). Nothing is copied, no permission of any folder is changed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ServerUser(NamedTuple):
             _prctl(_PR_SET_PDEATHSIG, int(dies_with_parent))
 
     def run(self, action: Callable[[], None]) -> bool:
-        """Run an action in a process of this user; whether it ended without an exception. It may replace the process."""
+        """Run an action in a process of this user, which it may replace; whether it ended well."""
         child = os.fork()
         if child == 0:
             try:
@@ -75,8 +75,8 @@ class ServerUser(NamedTuple):
     def named(self) -> Callable[[], None]:
         """Return what makes a forked process into one of this user under a name, which ``initdb`` insists on.
 
-        Root borrows ``nobody`` for it and gives the files to the right user afterwards. A plain user without an entry in
-        the list of users (a container started with a bare uid) is ``nobody`` inside a user namespace of its own.
+        Root borrows ``nobody`` for it and gives the files to the right user afterwards. A plain user without an entry
+        in the list of users (a container started with a bare uid) is ``nobody`` inside a user namespace of its own.
         """
         if os.geteuid() == 0:
             return self.nobody().enter
@@ -148,7 +148,7 @@ def _keep_only(capability: int) -> None:
     """Keep one capability over the next exec (ambient, Linux 4.3) and drop all others."""
     mask = 1 << capability
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    wanted = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)  # effective, permitted, inheritable; then the upper 32 bits
+    wanted = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)  # effective, permitted, inheritable; bits 32 on
     if _libc.capset(header, wanted) != 0:
         raise OSError(ctypes.get_errno(), "capset")
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)

@@ -14,8 +14,8 @@ from northstar_core.model.order import OrderType, PlaceOrder, Side
 T0 = 1_700_000_000_000_000_000
 MINUTE = 60 * 10**9
 VERDICT = Verdict(
-    448.12, T0, MINUTE, D("448.12"), D("44812"), (LegState("SPY", D(0), D(0), D(0)),), 44812.0, 44812.0, 44812.0, 44812.0,
-    100000.0, 0, 0, 0,
+    448.12, T0, MINUTE, D("448.12"), D("44812"), (LegState("SPY", D(0), D(0), D(0)),), 44812.0, 44812.0, 44812.0,
+    44812.0, 100000.0, 0, 0, 0,
 )  # fmt: skip
 _runs = count(1)
 
@@ -52,7 +52,8 @@ class Lines:
             self.seq += 1
             self.put(
                 e.OrderFilled(
-                    ts + MINUTE, order_id, "sma", "backtest", "SPY", side, D(qty), D(price), D("1.00"), f"x{n}", D(qty), D(0)
+                    ts + MINUTE, order_id, "sma", "backtest", "SPY", side, D(qty), D(price), D("1.00"), f"x{n}", D(qty),
+                    D(0),
                 ),
                 accepted,
             )
