@@ -1,1 +1,1 @@
-"""The auditor: its own fold of the log, its own arithmetic. Imports model (and store), never engine. Start at verify.py, why.py."""
+"""The auditor: its own fold of the log, its own arithmetic. Imports model, never engine. Start at verify.py, why.py."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from northstar_core.audit.fold import TRIGGERS, Fold, Order, Terms, content
+from northstar_core.audit.fold import Fold
 from northstar_core.audit.ids import IdMap
+from northstar_core.audit.orders import TRIGGERS, Order, Terms, content
 from northstar_core.audit.report import Tally
 from northstar_core.model import events as e
 from northstar_core.model.denial import DenialReason
@@ -58,7 +59,8 @@ class OrderChecks:
             violate(
                 "O3",
                 seq,
-                f"order {order_id} differs from its intent at seq {cause} and no rule says why: {_changed(intent, order)}",
+                f"order {order_id} differs from its intent at seq {cause} and no rule says why:"
+                f" {_changed(intent, order)}",
             )
 
     def _again(self, event: e.OrderSubmitted, seq: int, known: Order | Terms) -> None:
@@ -139,7 +141,8 @@ class OrderChecks:
             violate(
                 "O9",
                 seq,
-                f"{kind.__name__} of {event.order_id}: seq {cause} is no report of the broker about it since its submit at seq {known.seq}",
+                f"{kind.__name__} of {event.order_id}: seq {cause} is no report of the broker about it since its submit"
+                f" at seq {known.seq}",
             )
         elif report.exec_type is not expected:
             violate(

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from northstar_core.audit.books import ZERO
-from northstar_core.audit.fold import Fold, Order, filled_after
+from northstar_core.audit.fold import Fold
 from northstar_core.audit.ids import IdMap
+from northstar_core.audit.orders import Order, filled_after
 from northstar_core.audit.report import Tally
 from northstar_core.model import events as e
 from northstar_core.model.errors import DataError
@@ -62,7 +63,8 @@ class PositionChecks:
             violate(
                 "P1",
                 seq,
-                f"fill of {order_id} is booked to {event.account}/{event.strategy}, the order is of {known.account}/{known.strategy}",
+                f"fill of {order_id} is booked to {event.account}/{event.strategy},"
+                f" the order is of {known.account}/{known.strategy}",
             )
         ratio = next((leg.ratio for leg in traded.legs if leg.instrument.symbol == event.symbol), 0)
         if not ratio:
@@ -73,7 +75,8 @@ class PositionChecks:
             violate(
                 "P1",
                 seq,
-                f"fill of {order_id} is a {event.side} of {event.symbol}, the order is a {known.side} of {known.symbol}",
+                f"fill of {order_id} is a {event.side} of {event.symbol},"
+                f" the order is a {known.side} of {known.symbol}",
             )
         reports = known.reports if isinstance(known, Order) else fold.late_reports
         self._claim(event, known.symbol, reports.pop(cause, None), seq, cause)
@@ -190,7 +193,8 @@ class PositionChecks:
                 tally.violate(
                     "P4",
                     seq,
-                    f"{symbol} of {event.account}: broker {theirs.get(symbol, ZERO)} at seq {at}, fold {ours.get(symbol, ZERO)}",
+                    f"{symbol} of {event.account}: broker {theirs.get(symbol, ZERO)} at seq {at},"
+                    f" fold {ours.get(symbol, ZERO)}",
                 )
 
 

@@ -25,9 +25,9 @@ INVARIANTS: dict[str, str] = {
     "P3": "fills add up to the filled quantity and never exceed what was authorised",
     "P4": "at each clean reconciliation the broker's positions equal the fold exactly, cash within 0.01",
     "P5": "the strategies' positions sum to the account's",
-    "R1": "each accepted order's worst-case notional, taken again, is the stored figure and within the strategy's cap",
+    "R1": "each accepted order's worst-case notional, taken again, is as stored and within the strategy's cap",
     "R2": "worst-case quantities stay within the position limits",
-    "R3": "gross, net, symbol share and buying power, taken again, are the stored figures and within the account's limits",
+    "R3": "gross, net, symbol share and buying power, taken again, are as stored and within the account's limits",
     "R4": "quantity, value, collar, tick, lot, session, universe and freshness, taken again, all pass",
 }
 KEPT = 16  #: places remembered for each invariant

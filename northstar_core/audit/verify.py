@@ -10,8 +10,9 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequenc
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from northstar_core.audit.chain import Chain, Columns, TapeDigest
 from northstar_core.audit.fold import Fold
-from northstar_core.audit.log_checks import Chain, Columns, LogChecks, TapeDigest
+from northstar_core.audit.log_checks import LogChecks
 from northstar_core.audit.order_checks import OrderChecks
 from northstar_core.audit.position_checks import PositionChecks
 from northstar_core.audit.report import Report, Tally
@@ -111,7 +112,7 @@ class Verifier:
             step(event, seq, cause)
 
     def _steps_of(self, kind: type) -> tuple[Step, ...]:
-        """Return what happens at an event of a kind: checks that read the fold before it, the fold, checks that read it after."""
+        """Return what happens at an event of a kind: checks before the fold takes it, the fold, checks after."""
         before = [family.before[kind] for family in self._families if kind in family.before]
         own: list[Step] = [self.fold.appliers[kind]] if kind in self.fold.appliers else []
         if kind is e.TapeRead:
@@ -129,7 +130,7 @@ class Verifier:
         Parameters
         ----------
         head
-            Number and hash of the last line, kept apart from the lines: without it nobody can tell that a tail was cut off.
+            Number and hash of the last line, kept apart from the lines: without it a cut-off tail is not seen.
         """
         chain = self.chain
         if not chain.events:
@@ -153,7 +154,7 @@ def verify(
     Parameters
     ----------
     rows
-        The log in order: ``Row``s (any ten-tuple in its order, such as a database record) or lines of bytes without newline.
+        The log in order: ``Row``s (or ``store.reader.EventRow``s), or lines of bytes without newline.
     head
         Number and hash of the last line, where they were kept apart.
     tape_digest

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from northstar_core.audit.log_checks import columns_of
+from northstar_core.audit.chain import columns_of
 from northstar_core.audit.verify import Row
 from northstar_core.model import events as e
 from northstar_core.model.account import AccountLimits, Grant, LegState, SessionRule, StrategyLimits, Verdict
@@ -96,7 +96,7 @@ class Log:
             del self.entries[name]
 
     def change(self, name: str, **fields: object) -> None:
-        """Let an event say something else; ``verdict__notional`` is a field of its verdict, ``order__qty`` of its order."""
+        """Let an event say something else; ``verdict__notional`` is a field of its verdict."""
         event = self.entries[name].event
         for key, value in fields.items():
             outer, _, inner = key.partition("__")
@@ -252,7 +252,7 @@ def accepted(log: Log, order_id: str, ts: int) -> None:
 
 
 def build() -> Log:
-    """A day of one strategy: a filled buy, a cancelled sale, a replaced one, refusals, a dividend, a reconciliation, a snapshot."""
+    """A day of one strategy: fills, a cancel, a replace, refusals, a dividend, a reconciliation, a snapshot."""
     log = Log()
     log.add(
         "run",
