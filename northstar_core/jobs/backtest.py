@@ -80,7 +80,9 @@ def run_backtest(
     name = strategy.name or strategy.__name__
     folder = _new_folder(out or (home or default_home()) / "runs", _run_name(book, strategy, parameters, spec))
     run_id = folder.name
-    spec = msgspec.structs.replace(spec, run_dir=str(folder), code={"strategy": book.strategy_sha256, "notebook": book.code_sha256})
+    spec = msgspec.structs.replace(
+        spec, run_dir=str(folder), code={"strategy": book.strategy_sha256, "notebook": book.code_sha256}
+    )
     write_spec(spec, folder / SPEC_FILE)
     env = {SPEC_VARIABLE: str(folder / SPEC_FILE)}
     kernel = start_kernel(book, env)
@@ -96,12 +98,14 @@ def run_backtest(
         book, parameters=parameters, run_dir=folder, env=env, on_progress=on_progress, kernel=kernel, stop=stop
     )
     summary = _summary(folder)
-    log_error = None
+    log_error: NorthstarError | None = None
     if carrier is not None:
         try:
             carrier.finish(_STATUS.get(executed.outcome, "failed"), summary)
             if summary and carrier.head.hex() != summary["journal_sha256"]:
-                log_error = JournalError(f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, the run's in {summary['journal_sha256'][:16]}")
+                log_error = JournalError(
+                    f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, the run's in {summary['journal_sha256'][:16]}"
+                )
         except NorthstarError as error:
             log_error = error
     report = _report(run_id, book, parameters, summary, executed)
@@ -123,7 +127,9 @@ def run_backtest(
     if executed.outcome != "completed":
         raise RunFailed(f"{executed.error or executed.outcome}; evidence in {folder}", executed.exit_code, report)
     if not summary:
-        raise RunFailed(f"{book.path}: strategy {name} was never run; the run cell must await northstar.run(...)", 1, report)
+        raise RunFailed(
+            f"{book.path}: strategy {name} was never run; the run cell must await northstar.run(...)", 1, report
+        )
     return report
 
 
@@ -131,7 +137,13 @@ _STATUS = {"completed": "completed", "interrupted": "stopped"}
 
 
 def _carrier(
-    run_id: str, book: Notebook, parameters: Mapping[str, Any], env: Mapping[str, str], home: Path | None, folder: Path, stop: threading.Event
+    run_id: str,
+    book: Notebook,
+    parameters: Mapping[str, Any],
+    env: Mapping[str, str],
+    home: Path | None,
+    folder: Path,
+    stop: threading.Event,
 ) -> Any:
     from northstar_core.jobs.carrier import Carrier
     from northstar_core.store.events import NewRun
@@ -186,7 +198,9 @@ def _new_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             n += 1
         except OSError as error:
-            raise SettingsError(f"{folder}: cannot be made: {os.strerror(error.errno or 0)}; choose another folder with --out") from None
+            raise SettingsError(
+                f"{folder}: cannot be made: {os.strerror(error.errno or 0)}; choose another folder with --out"
+            ) from None
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -88,7 +88,9 @@ class Carrier:
         except NorthstarError as error:
             self.error = error
         except Exception as error:  # a failure of ours must stop the run too, and say so
-            self.error = StoreError(f"run {self.run.run_id}: the journal could not be carried into the store: {error!r}")
+            self.error = StoreError(
+                f"run {self.run.run_id}: the journal could not be carried into the store: {error!r}"
+            )
         if self.error is not None:
             self._on_failure()
         self._ready.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, FloatOperation, localcontext
 from hashlib import sha256
@@ -34,11 +34,12 @@ from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.research.result import Result
 from northstar_core.sim.broker import SimBroker
 from northstar_core.sim.fills import FillAt
+from northstar_core.sim.latency import NEVER
 from northstar_core.sim.model import SimModel
+from northstar_core.sim.ticks import tick_symbols
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.host import StrategyHost
 
-NEVER = 1 << 62
 ACCOUNT = "main"
 
 
@@ -97,12 +98,11 @@ class Backtest:
         self.code = dict(code or {})
         self.journal = Journal()
         self.engine = Engine(rules)
-        barred = set(self.tape.bars.symbols) if self.tape.bars is not None else set()
+        ticks = tick_symbols(self.tape, self.model.fill_at)
         self.broker = SimBroker(
-            ACCOUNT, cash, self.model, ticks=None if self.model.fill_at is FillAt.QUOTE else frozenset(self.tape.symbols) - barred,
-            actions=self.tape.actions, prices=self._price,
-        )  # fmt: skip
-        self._last = None if self.model.fill_at is FillAt.NEXT_OPEN and barred >= set(self.tape.symbols) else self.engine.state.marks
+            ACCOUNT, cash, self.model, self.tape.actions, ticks=ticks, prices=self._price, closed=bool(tape.sessions)
+        )
+        self._last: Any = self.engine.state.marks if ticks or self.model.fill_at is not FillAt.NEXT_OPEN else None
         self.outcome, self.detail = "running", ""
         self.now = 0
         self.fills = 0
@@ -137,7 +137,7 @@ class Backtest:
                 on_progress(progress)
         return self.result()
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self) -> Generator[Progress]:
         """Run a chunk of the tape at a time; between chunks a caller may show how far it is."""
         started = time.perf_counter()
         try:
@@ -263,7 +263,7 @@ class Backtest:
         """Carry what a strategy asked for to the engine, what the engine decided to the broker, and the answers back."""
         outbox, journal = host.outbox, self.journal
         while outbox:
-            asked = outbox[:]
+            asked: list[Any] = outbox[:]
             outbox.clear()
             for message in asked:
                 kind = type(message)
@@ -281,15 +281,18 @@ class Backtest:
                 elif kind is not e.NoSignal:
                     self._facts(self.engine.handle(message), seq)
 
-    def _facts(self, facts: list[e.Fact], cause: int) -> None:
+    def _facts(self, facts: Sequence[Any], cause: int) -> None:
         """Write facts down, then act on them: tell the strategy, then the broker."""
         journal, hosts = self.journal, self.hosts
         for fact in facts:
             seq = journal.append(fact, fact.ts, cause)
-            host = hosts.get(getattr(fact, "strategy", "")) if type(fact) is not e.OrderSubmitted else hosts[fact.order.strategy]
+            kind = type(fact)
+            if kind is e.OrderSubmitted:
+                host = hosts.get(fact.order.strategy)
+            else:
+                host = hosts.get(getattr(fact, "strategy", ""))
             if host is not None:
                 host.deliver(fact)
-            kind = type(fact)
             if kind is e.OrderSubmitted:
                 self._submits[fact.order.order_id] = seq
                 self._reports(self.broker.submit(fact.order, fact.ts, self._last))
@@ -394,7 +397,7 @@ class Backtest:
             host.deliver(started)
             self._drain(host)
 
-    def _enter(self, event: e.Input) -> None:
+    def _enter(self, event: Any) -> None:
         """Write an input down and let the engine take it."""
         seq = self.journal.append(event, event.ts)
         for fact in self.engine.handle(event):
@@ -427,6 +430,8 @@ class Backtest:
                 host.deliver(stopped)
                 self._drain(host)
         self._declare()
+        while self.broker.next_due < NEVER:  # what is still on the wire arrives after the last row
+            self._reports(self.broker.advance(self.broker.next_due))
         snapshot = self.broker.snapshot(self.now)
         seq = self.journal.append(snapshot, self.now)
         for fact in self.engine.handle(snapshot):

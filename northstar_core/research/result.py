@@ -14,7 +14,7 @@ from northstar_core.model.instrument import exact, instrument
 from northstar_core.model.journal import Journal
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
-import northstar_core.research as metrics  # TMP
+from northstar_core.research import metrics
 from northstar_core.research.limits import LimitSet
 from northstar_core.strategy.base import Strategy
 

@@ -1,0 +1,197 @@
+"""``northstar audit`` and ``northstar replay``: believe the log because it adds up, and ask it why."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from northstar_core.cli import show
+from northstar_core.model.errors import NorthstarError, SettingsError
+
+
+@click.group()
+def audit() -> None:
+    """Verify stored logs, and explain orders and their absence."""
+
+
+def _recorded(run: Any, started: Any) -> Any:
+    from northstar_core.jobs.rerun import Recorded
+
+    return Recorded(Path(run.provenance.get("folder", "")), started)
+
+
+async def _started(reader: Any, run: Any) -> Any:
+    """The run's first event."""
+    from northstar_core.model.events import RunStarted
+    from northstar_core.model.journal import decode
+
+    async for row in reader.events(run.stream, 1, 1):
+        event = decode(row.payload)
+        if isinstance(event, RunStarted):
+            return event
+    raise SettingsError(f"run {run.run_id}: its log does not begin with RunStarted; northstar audit verify {run.run_id} says more")
+
+
+@audit.command()
+@click.argument("run", required=False)
+@click.option("--data/--no-data", "with_data", default=True, show_default=True, help="Also compare with the market data, where they are at hand.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(run: str | None, with_data: bool, as_json: bool) -> None:
+    """Check the invariants of a stored log with the auditor's own fold. RUN: its id or the beginning of it; the newest by default.
+
+    Exit status: 0 clean, 1 violated, 2 could not run.
+    """
+    report = asyncio.run(_verify(run, with_data))
+    if as_json:
+        show.as_json(report.as_dict())
+    else:
+        for line in report.lines():
+            click.echo(line)
+    sys.exit(report.exit_code)
+
+
+async def _verify(run_id: str | None, with_data: bool) -> Any:
+    from northstar_core.audit.verify import verify_batches
+    from northstar_core.research.feed import Feed
+    from northstar_core.store.postgres import open_database
+    from northstar_core.store.reader import Reader
+
+    async with open_database() as database, await Reader.open(database) as reader:
+        run = await reader.run(run_id)
+        digest = None
+        if with_data:
+            try:
+                feed = Feed(_recorded(run, await _started(reader, run)).again().tape)
+                digest = lambda first, rows: feed.digest(first, first + rows)  # noqa: E731
+            except NorthstarError:
+                digest = None  # the log is judged by itself; the report says what was not compared
+        head = (run.head_seq, run.head_hash)
+        return await verify_batches(reader.batches(run.stream), head=head, tape_digest=digest)
+
+
+@audit.command()
+@click.argument("order_id")
+@click.option("--run", help="Run id or its beginning; the newest by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def why(order_id: str, run: str | None, as_json: bool) -> None:
+    """Explain an order: tick, signal, intent, every check with its numbers and head-room, what the broker said, fills."""
+    chain = asyncio.run(_why(order_id, run))
+    if as_json:
+        show.as_json(chain.as_dict())
+    else:
+        for line in chain.lines():
+            click.echo(line)
+
+
+async def _why(order_id: str, run_id: str | None) -> Any:
+    from northstar_core.audit import why as explain
+    from northstar_core.store.postgres import open_database
+    from northstar_core.store.reader import Reader
+
+    async with open_database() as database, await Reader.open(database) as reader:
+        run = await reader.run(run_id)
+        log = await explain.load(reader.batches(run.stream))
+        return explain.why(log, order_id, tape=_tape(run, await _started(reader, run)))
+
+
+def _tape(run: Any, started: Any) -> Any:
+    """What looks up market rows, where the data are at hand; else None."""
+    from northstar_core.research.feed import Feed
+
+    try:
+        return Feed(_recorded(run, started).again().tape)
+    except NorthstarError:
+        return None
+
+
+@audit.command("why-not")
+@click.argument("strategy")
+@click.argument("symbol")
+@click.argument("time")
+@click.option("--run", help="Run id or its beginning; the newest by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def why_not(strategy: str, symbol: str, time: str, run: str | None, as_json: bool) -> None:
+    """Explain why STRATEGY placed no order in SYMBOL at TIME (2024-01-05T10:31, New York unless it has a zone)."""
+    answer = asyncio.run(_why_not(strategy, symbol, time_ns(time), run))
+    if as_json:
+        show.as_json(answer.as_dict())
+    else:
+        for line in answer.lines():
+            click.echo(line)
+
+
+async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> Any:
+    from northstar_core.audit import why as explain
+    from northstar_core.research.replay import reason_at
+    from northstar_core.store.postgres import open_database
+    from northstar_core.store.reader import Reader
+
+    async with open_database() as database, await Reader.open(database) as reader:
+        run = await reader.run(run_id)
+        started = await _started(reader, run)
+        if strategy not in started.strategies:
+            raise SettingsError(f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}")
+        log = await explain.load(reader.batches(run.stream))
+    tape = _tape(run, started)
+
+    def replay(at: int) -> Any:
+        return reason_at(_recorded(run, started).again(), strategy, symbol, at)
+
+    return explain.why_not(log, strategy, symbol, ts, tape=tape, replay=replay if tape is not None else None)
+
+
+def time_ns(text: str) -> int:
+    """Return a time as ns UTC; without a zone it is New York's.
+
+    Raises
+    ------
+    SettingsError
+        If it is no time.
+    """
+    if text.isdigit() and len(text) >= 18:
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"time {text!r}: give ISO 8601 such as 2024-01-05T10:31, or ns") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=ZoneInfo("America/New_York"))
+    return round(found.timestamp() * 1000) * 10**6
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def replay(run: str | None, as_json: bool) -> None:
+    """Re-derive a recorded RUN, decision by decision, and compare. Exit status 0: identical; 1: not."""
+    comparison = asyncio.run(_replay(run))
+    if as_json:
+        import msgspec
+
+        show.as_json(msgspec.to_builtins(comparison))
+    elif comparison.identical:
+        click.echo(f"{comparison.decisions} of {comparison.decisions} decisions identical, {comparison.lines} lines byte for byte")
+    else:
+        found = comparison.difference
+        click.echo(f"after {comparison.lines} identical lines ({comparison.decisions} decisions), at seq {found.seq}:")
+        click.echo(f"  recorded {found.recorded or 'nothing'}")
+        click.echo(f"  replayed {found.replayed or 'nothing'}")
+    sys.exit(0 if comparison.identical else 1)
+
+
+async def _replay(run_id: str | None) -> Any:
+    from northstar_core.research.replay import compare, replayed_lines
+    from northstar_core.store.postgres import open_database
+    from northstar_core.store.reader import Reader
+
+    async with open_database() as database, await Reader.open(database) as reader:
+        run = await reader.run(run_id)
+        started = await _started(reader, run)
+        recorded = [row.line async for row in reader.events(run.stream)]
+    return compare(recorded, replayed_lines(_recorded(run, started).again()))

@@ -1,0 +1,121 @@
+"""``northstar backtest``: any strategy notebook over any supported data."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from northstar_core.cli import show
+from northstar_core.model.errors import SettingsError
+
+
+def broker_options(command: Any) -> Any:
+    """Options of how the broker is simulated, shared by the commands that simulate one."""
+    for option in reversed((
+        click.option("--fill-at", type=click.Choice(["next_open", "close", "quote"]), default="next_open", show_default=True, help="Where market orders fill."),
+        click.option("--touch", is_flag=True, help="Limit orders fill when the price touches them, not only when it trades through."),
+        click.option("--volume-share", default="0.1", show_default=True, help="Largest part of a bar's volume orders may take; 'none' for no limit."),
+        click.option("--commission", default="us", show_default=True, help="none, us, share:0.005, contract:0.65, percent:0.001, fixed:1; join with +."),
+        click.option("--slippage", default="none", show_default=True, help="none, bps:2, ticks:1 or impact:0.1."),
+        click.option("--latency-ms", type=float, default=0.0, show_default=True, help="From us to the broker, and back."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def broker_of(fill_at: str, touch: bool, volume_share: str, commission: str, slippage: str, latency_ms: float) -> Any:
+    """Return the simulated broker these options describe."""
+    from northstar_core.research.spec import Broker
+
+    try:
+        share = None if volume_share == "none" else Decimal(volume_share)
+    except ArithmeticError:
+        raise SettingsError(f"--volume-share {volume_share!r}: give a part such as 0.1, or none") from None
+    broker = Broker(
+        fill_at=fill_at, touch=touch, volume_share=share, commission=commission, slippage=slippage,
+        entry_latency_ms=latency_ms, response_latency_ms=latency_ms,
+    )  # fmt: skip
+    broker.model()  # refused here, before anything starts
+    return broker
+
+
+@click.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-p", "--param", "params", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook; JSON or plain text.")
+@click.option("--data", "data", multiple=True, metavar="PATH", help="File, folder or glob; may be given again. Default: the generated demo market.")
+@click.option("--start", help="First day (YYYY-MM-DD).")
+@click.option("--end", help="Last day, included.")
+@click.option("--hours", type=click.Choice(["regular", "extended", "all"]), default="regular", show_default=True, help="Which part of the day.")
+@click.option("--calendar", default="XNYS", show_default=True, help="Exchange calendar.")
+@click.option("--cash", default="100000", show_default=True, help="Opening cash, dollars.")
+@click.option("--limits", type=click.Path(path_type=Path), help="Limit set (TOML); default: research-default, see northstar limits.")
+@click.option("--rule", "rules", multiple=True, metavar="NAME", help="A plugged-in risk rule.")
+@broker_options
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for this run's folder; default .northstar/runs.")
+@click.option("--no-store", is_flag=True, help="Do not write the timeline to the event store; it stays in the run's journal.log.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def backtest(
+    notebook: Path, params: tuple[tuple[str, str], ...], data: tuple[str, ...], start: str | None, end: str | None, hours: str,
+    calendar: str, cash: str, limits: Path | None, rules: tuple[str, ...], out: Path | None, no_store: bool, as_json: bool, **broker: Any,
+) -> None:  # fmt: skip
+    """Run a strategy NOTEBOOK over historical data, through the whole order path."""
+    from northstar_core.jobs.backtest import RunFailed, run_backtest
+    from northstar_core.research.limits import parse_limits
+    from northstar_core.research.rules import load_rules
+    from northstar_core.research.spec import RunSpec
+
+    try:
+        money = Decimal(cash)
+    except ArithmeticError:
+        raise SettingsError(f"--cash {cash!r}: give an amount of dollars") from None
+    if not money > 0 or not money.is_finite():
+        raise SettingsError(f"--cash {cash}: must be above zero")
+    text = None
+    if limits is not None:
+        try:
+            text = limits.read_text()
+        except OSError as error:
+            raise SettingsError(f"--limits {limits}: {error.strerror}") from None
+        parse_limits(text, money, where=str(limits))
+    load_rules(rules)
+    twice = sorted({name for name, _ in params if [n for n, _ in params].count(name) > 1})
+    if twice:
+        raise SettingsError(f"-p {twice[0]}: given twice")
+    spec = RunSpec(
+        data=data, start=start, end=end, hours=hours, calendar=calendar, cash=money, limits=text,
+        limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules,
+    )  # fmt: skip
+    try:
+        with show.progress_bar(notebook.stem, shown=sys.stderr.isatty()) as on_progress:
+            report = run_backtest(notebook, dict(params), spec, out=out, store=not no_store, on_progress=on_progress)
+    except RunFailed as failed:
+        if as_json:
+            show.as_json(failed.report)
+        raise
+    if as_json:
+        show.as_json(report)
+    else:
+        show_report(report)
+
+
+def show_report(report: dict[str, Any]) -> None:
+    """Print a run's report for people."""
+    metrics, timings = report["metrics"], report["timings"]
+    rows = [
+        ("run", report["run_id"]),
+        ("data", f"{report['data']['source']} · {report['bars']:,} rows · {report['data']['start']} to {report['data']['end']}"),
+        ("limits", report["limits"]),
+        ("orders", f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips"),
+        ("equity", f"{show.money(report['cash'])} → {show.money(report['final_equity'])} (P&L {show.money(report['pnl'])}, fees {show.money(report['fees'])})"),
+        ("Sharpe", f"{show.ratio(metrics.get('sharpe'))} · max drawdown {show.percent(metrics.get('max_drawdown'))} · win rate {show.percent(metrics.get('win_rate'))}"),
+        ("speed", f"{report['bars'] / max(timings['run'], 1e-9):,.0f} bars/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),
+        ("notebook", report["executed_notebook"]),
+        ("report", report["report_html"]),
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")

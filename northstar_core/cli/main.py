@@ -1,0 +1,73 @@
+"""``northstar``: the commands, and how they refuse. One clear line on stderr and a non-zero exit, never a traceback for what we can name."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from northstar_core.model.errors import NorthstarError
+
+
+class Lazy(click.Group):
+    """A group whose commands live in files of their own, imported when used: ``northstar --help`` stays quick."""
+
+    _homes = {
+        "audit": ("northstar_core.cli.audit", "audit"),
+        "backtest": ("northstar_core.cli.backtest", "backtest"),
+        "data": ("northstar_core.cli.data", "data"),
+        "demo": ("northstar_core.cli.demo", "demo"),
+        "limits": ("northstar_core.cli.limits", "limits"),
+        "replay": ("northstar_core.cli.audit", "replay"),
+        "runs": ("northstar_core.cli.runs", "runs"),
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, by name."""
+        return sorted(self._homes)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        from importlib import import_module
+
+        home = self._homes.get(name)
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(home[0]), home[1])
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="northstar-core", prog_name="northstar")
+def northstar() -> None:
+    """Strategies are notebooks: backtest them, and find out why they did what they did."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        northstar(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except NorthstarError as error:
+        _fail(str(error), getattr(error, "exit_code", 2))
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"northstar: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

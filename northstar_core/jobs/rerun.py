@@ -1,0 +1,64 @@
+"""Make a recorded run again: the strategy from the notebook that was kept, the data from where they were read, the same wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from northstar_core.client.run import load_tape
+from northstar_core.jobs.backtest import SPEC_FILE
+from northstar_core.jobs.notebook import Notebook, load_strategy
+from northstar_core.model.errors import SettingsError
+from northstar_core.model.events import RunStarted
+from northstar_core.model.tape import Tape
+from northstar_core.research.backtest import Backtest
+from northstar_core.research.rules import load_rules
+from northstar_core.research.spec import RunSpec, read_spec
+from northstar_core.strategy.base import Strategy
+
+
+class Recorded:
+    """A recorded run as its folder keeps it.
+
+    Raises
+    ------
+    SettingsError
+        If the folder or what is in it is gone, or the data are no longer what was read.
+    """
+
+    def __init__(self, folder: Path, started: RunStarted) -> None:
+        if not (folder / SPEC_FILE).exists():
+            raise SettingsError(f"{folder}: the run's folder is gone, so it cannot be made again; its log is still whole")
+        self.folder = folder
+        self.started = started
+        self.spec: RunSpec = read_spec(folder / SPEC_FILE)
+        self._tape: Tape | None = None
+
+    @property
+    def tape(self) -> Tape:
+        """The market data it ran over, read again and recognised by their digests."""
+        if self._tape is None:
+            tape = load_tape(self.spec, self.strategies())
+            have = {(s.name, s.sha256) for s in tape.sources}
+            for source in self.started.data:
+                if (source.name, source.sha256) not in have:
+                    raise SettingsError(f"data {source.name}: no longer what the run read (sha256 {source.sha256[:16]}…); restore the file")
+            self._tape = tape
+        return self._tape
+
+    def strategies(self) -> list[Strategy]:
+        """New strategy objects with the parameters of the run."""
+        kept = next((path for path in sorted(self.folder.glob("*.ipynb"))), None)
+        if kept is None:
+            raise SettingsError(f"{self.folder}: the executed notebook is gone, so the run cannot be made again")
+        kind = load_strategy(Notebook.read(kept))
+        given: Mapping[str, dict[str, Any]] = self.started.strategies
+        return [kind(**params) for params in given.values()]
+
+    def again(self) -> Backtest:
+        """Return the run, ready to be run again."""
+        return Backtest(
+            self.strategies(), self.tape, cash=self.spec.cash, limits=self.spec.limit_set(daily=self.tape.daily),
+            model=self.spec.broker.model(), rules=load_rules(self.spec.rules), code=self.spec.code,
+        )  # fmt: skip
