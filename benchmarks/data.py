@@ -1,7 +1,7 @@
 """The market of the benchmark: seeded minute bars in whole cents, written as columns that every runner reads.
 
-A case is a folder of ``.npy`` files: ``open high low close volume`` of shape (symbols, bars), prices in cents; ``ts`` of
-shape (bars,), the closing times in ns UTC, the same for all symbols: 390 minutes a weekday from 14:30 UTC.
+A case is a folder of ``.npy`` files: ``open high low close volume`` of shape (symbols, bars), prices in cents; ``ts``
+of shape (bars,), the closing times in ns UTC, the same for all symbols: 390 minutes a weekday from 14:30 UTC.
 
 Closes revert to 100.00, x[t] = reversion * x[t-1] + noise, which makes SMA 10 cross SMA 30 on about 4 % of the bars
 (0.99: 4.1 %; 0.9: 5.6 %; 0.5: 9.6 %). No close ever makes the two averages equal: where one would, it is a cent higher.
@@ -73,7 +73,7 @@ def generate(folder: Path, size: Size, *, seed: int = 20260101, reversion: float
         "high": np.maximum(opened, close) + rng.integers(0, 6, shape),
         "low": np.minimum(opened, close) - rng.integers(0, 6, shape),
         "close": close,
-        "volume": rng.integers(10, 101, shape) * 100,  # always many times the order
+        "volume": rng.integers(50, 501, shape) * 100,  # an order is at most a fiftieth of it
         "ts": closing_times(size.bars),
     }
     folder.mkdir(parents=True, exist_ok=True)

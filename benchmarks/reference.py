@@ -1,8 +1,8 @@
 """What every engine must have done: the same strategy in whole cents, in plain Python, with no engine.
 
-The strategy. After 30 bars of a symbol its state is whether SMA 10 is above SMA 30. Where that changes from below to above,
-buy 100 shares; where it changes from above to below and 100 shares are held, sell them. An order is decided at a bar's
-close; what differs between engines, and is theirs to choose, is the fill rule:
+The strategy. After 30 bars of a symbol its state is whether SMA 10 is above SMA 30. Where that changes from below to
+above, buy 100 shares; where it changes from above to below and 100 shares are held, sell them. An order is decided at a
+bar's close; what differs between engines, and is theirs to choose, is the fill rule:
 
 ``next_open``    at the open of the symbol's next bar; an order at the last bar is not filled
 ``this_close``   at the close of the bar that decided it
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
 from data import FAST, QTY, SLOW
 
 RULES = ("next_open", "this_close")

@@ -1,8 +1,8 @@
 """What all runners share: reading a case, the clock around the engine's run, the one line of JSON.
 
 A runner is a program of its own, started as ``python RUNNER CASE_FOLDER dense|none FILLS_FILE`` in its engine's
-environment. It loads the columns and builds whatever objects its engine wants (not timed), runs the engine once (timed),
-writes its fills to FILLS_FILE as the engine itself recorded them, sorted by bar and symbol, one line each
+environment. It loads the columns and builds whatever objects its engine wants (not timed), runs the engine once
+(timed), writes its fills to FILLS_FILE as the engine itself recorded them, sorted by bar and symbol, one line each
 ``symbol bar side cents qty``, and prints as its last line::
 
     {"engine": name, "version": text, "rule": "next_open" | "this_close", "bars": n, "orders": n, "fills": n,
@@ -96,7 +96,9 @@ def settle() -> None:
     gc.freeze()
 
 
-def report(engine: str, version: str, rule: str, *, bars: int, orders: int, fills: Iterable[Fill], clock: Clock) -> None:
+def report(
+    engine: str, version: str, rule: str, *, bars: int, orders: int, fills: Iterable[Fill], clock: Clock
+) -> None:
     """Write the fills and print the line."""
     lines = [f"{f.symbol} {f.bar} {f.side} {round(f.price * 100, 6):g} {f.qty:g}" for f in sorted(fills)]
     Path(sys.argv[3]).write_text("".join(line + "\n" for line in lines))

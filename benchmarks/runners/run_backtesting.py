@@ -1,4 +1,4 @@
-"""backtesting.py: one symbol a backtest, market orders at the next open. Several symbols are several backtests, summed."""
+"""backtesting.py: one symbol a backtest, market orders at the next open; several symbols are several backtests."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ def main() -> None:
     case, clock = load(), Clock()
     warnings.filterwarnings("ignore", "Some trades remain open")  # they are read below
     inner.compute_stats = clock.without(inner.compute_stats)  # the tear sheet of its run() is not the engine's run
-    tests = [
-        Backtest(frame(case, symbol), strategy(case.trade), cash=10_000_000, commission=0) for symbol in range(case.symbols)
-    ]
+    frames = [frame(case, symbol) for symbol in range(case.symbols)]
+    tests = [Backtest(bars, strategy(case.trade), cash=10_000_000, commission=0) for bars in frames]
     settle()
     with clock.run():
         results = [test.run() for test in tests]

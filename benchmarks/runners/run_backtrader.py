@@ -73,10 +73,10 @@ def main() -> None:
     with clock.run():
         (played,) = cerebro.run()
 
-    index = {feed: (symbol, {day: bar for bar, day in enumerate(feed.datetime.array)}) for symbol, feed in enumerate(feeds)}
+    bar_of = {day: bar for bar, day in enumerate(feeds[0].datetime.array)}
     fills = []
     for order in cerebro.broker.orders:
-        symbol, bar_of = index[order.data]
+        symbol = feeds.index(order.data)
         for bit in order.executed.exbits:
             side = "buy" if bit.size > 0 else "sell"
             fills.append(Fill(bar_of[bit.dt], symbol, side, bit.price, abs(bit.size)))

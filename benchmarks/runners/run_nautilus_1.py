@@ -1,7 +1,7 @@
 """nautilus_trader 1: bars as four ticks each; a market order sent from on_bar meets the book the bar left, its close.
 
-Its bar matching has no fill at the next open (a latency model delays an order past the whole next bar), so it is held to
-the reference of its own rule. Compiled indicators, no logging, no analysis.
+Its bar matching has no fill at the next open (a latency model delays an order past the whole next bar), so it is held
+to the reference of its own rule. Compiled indicators, no logging, no analysis.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def main() -> None:
                 side = "buy" if event.order_side == OrderSide.BUY else "sell"
                 fills.append(Fill(bar_of[event.ts_event], symbol, side, float(event.last_px), float(event.last_qty)))
     version = nautilus_trader.__version__
-    report(f"nautilus_trader {version}", version, "this_close", bars=strategy.seen, orders=len(orders), fills=fills, clock=clock)
+    name = f"nautilus_trader {version}"
+    report(name, version, "this_close", bars=strategy.seen, orders=len(orders), fills=fills, clock=clock)
 
 
 if __name__ == "__main__":

@@ -113,10 +113,8 @@ def main() -> None:
         symbol = int(order.instrument_id.symbol.value[1:])
         side = "buy" if order.side == OrderSide.BUY else "sell"
         fills.append(Fill(bar_of[order.ts_last], symbol, side, float(order.avg_px), float(order.filled_qty)))
-    report(
-        f"nautilus_trader {__version__}", __version__, "this_close",
-        bars=strategy.seen, orders=len(orders), fills=fills, clock=clock,
-    )  # fmt: skip
+    name = f"nautilus_trader {__version__}"
+    report(name, __version__, "this_close", bars=strategy.seen, orders=len(orders), fills=fills, clock=clock)
 
 
 if __name__ == "__main__":
