@@ -155,7 +155,8 @@ def main() -> int:
     print("\nBars with an order: " + ", ".join(f"{case} {share:.1%}" for case, share in crosses.items()))
     ours = speeds.pop(peers.NORTHSTAR.name)
     ratios = {peer: {case: round(ours[case] / of[case], 3) for case in ours} for peer, of in speeds.items()}
-    print(json.dumps({"northstar": {case: round(fast) for case, fast in ours.items()}, "ratios": ratios, "equal": True}))
+    rounded = {case: round(fast) for case, fast in ours.items()}
+    print(json.dumps({"northstar": rounded, "ratios": ratios, "equal": True}))
     return 0
 
 

@@ -74,9 +74,10 @@ def main() -> None:
         (played,) = cerebro.run()
 
     bar_of = {day: bar for bar, day in enumerate(feeds[0].datetime.array)}
+    symbol_of = {id(feed): symbol for symbol, feed in enumerate(feeds)}  # == of feeds would make another indicator
     fills = []
     for order in cerebro.broker.orders:
-        symbol = feeds.index(order.data)
+        symbol = symbol_of[id(order.data)]
         for bit in order.executed.exbits:
             side = "buy" if bit.size > 0 else "sell"
             fills.append(Fill(bar_of[bit.dt], symbol, side, bit.price, abs(bit.size)))
