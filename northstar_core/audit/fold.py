@@ -150,10 +150,10 @@ class Fold:
 
     def _limits(self, event: e.LimitsChanged, seq: int, cause: int) -> None:
         self.limit_names[event.scope] = event.name
-        if event.strategy is not None:
-            self.strategy_limits[event.scope] = event.strategy
-        if event.account is not None:
-            self.account_limits[event.scope] = event.account
+        if event.strategy_limits is not None:
+            self.strategy_limits[event.scope] = event.strategy_limits
+        if event.account_limits is not None:
+            self.account_limits[event.scope] = event.account_limits
 
     def _grant(self, event: e.GrantChanged, seq: int, cause: int) -> None:
         self.grants[event.strategy, event.account] = event.symbols

@@ -266,8 +266,8 @@ def build() -> Log:
     )
     log.add("account", e.AccountOpened(ts=OPEN, account=ACCOUNT, broker="sim", cash=D(100_000)))
     for scope, limits in (
-        (f"strategy:{STRATEGY}", {"strategy": STRATEGY_LIMITS}),
-        (f"account:{ACCOUNT}", {"account": ACCOUNT_LIMITS}),
+        (f"strategy:{STRATEGY}", {"strategy_limits": STRATEGY_LIMITS}),
+        (f"account:{ACCOUNT}", {"account_limits": ACCOUNT_LIMITS}),
     ):
         log.add(f"set {scope}", e.SetLimits(ts=OPEN, scope=scope, name="research", who="run", **limits))
         log.add(

@@ -33,11 +33,11 @@ def corrupts(invariant: str, place: str) -> Callable[[Callable], Callable]:
 
 
 def limit(log, **limits) -> None:
-    log.change(STRATEGY_SCOPE, **{f"strategy__{name}": value for name, value in limits.items()})
+    log.change(STRATEGY_SCOPE, **{f"strategy_limits__{name}": value for name, value in limits.items()})
 
 
 def account_limit(log, **limits) -> None:
-    log.change(ACCOUNT_SCOPE, **{f"account__{name}": value for name, value in limits.items()})
+    log.change(ACCOUNT_SCOPE, **{f"account_limits__{name}": value for name, value in limits.items()})
 
 
 # ── L ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -373,7 +373,7 @@ def test_an_order_a_rule_changed_is_what_was_intended(log) -> None:
 
 def test_a_reducing_order_may_leave_while_its_strategy_is_over_the_cap(log) -> None:
     log.insert("quiet", "tighter", log.entries[STRATEGY_SCOPE].event, "quiet")
-    log.change("tighter", strategy__max_notional=D(5_000))
+    log.change("tighter", strategy_limits__max_notional=D(5_000))
     log.remove("open-intent", "sma-s1-4-submit", "sma-s1-4-new", "sma-s1-4-accepted", "expired-report", "expired")
     report = verify(log.lines(), head=log.head)
     assert report["R1"].violated == 0
