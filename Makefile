@@ -16,7 +16,7 @@ test: venv  ## run every test; ARGS="tests/engine -k fill" for some
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: venv  ## measure Northstar and its peers side by side; ARGS=--quick for small sizes
-	@$(BIN)/python benchmarks/bench.py $(ARGS)
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 check: venv  ## ruff and mypy
 	@$(BIN)/ruff check .

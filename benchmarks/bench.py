@@ -20,10 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import data
 import numpy as np
-import peers
-import reference
+
+from benchmarks import data, peers, reference
 
 RUNNERS = peers.HERE / "runners"
 SLOW_RUN_S = 20.0  # one such run says enough: it is long against any noise, and its peers have shorter ones

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from data import FAST, QTY, SLOW
+
+from benchmarks.data import FAST, QTY, SLOW
 
 RULES = ("next_open", "this_close")
 
