@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from northstar_core.research.result import Result
     from northstar_core.research.tearsheet import tear_sheet
     from northstar_core.strategy import indicators
-    from northstar_core.strategy.base import Params, Strategy
+    from northstar_core.strategy.base import Params, Range, Strategy
     from northstar_core.strategy.context import Context
 
 __version__ = "0.1.0"
@@ -30,11 +30,11 @@ _HOMES = {
     "Bar": "model.market", "Quote": "model.market", "Trade": "model.market",
     "OrderStatus": "model.order", "OrderType": "model.order", "Side": "model.order", "TimeInForce": "model.order",
     "Result": "research.result", "tear_sheet": "research.tearsheet",
-    "Params": "strategy.base", "Strategy": "strategy.base", "Context": "strategy.context",
+    "Params": "strategy.base", "Range": "strategy.base", "Strategy": "strategy.base", "Context": "strategy.context",
 }  # fmt: skip
 
 __all__ = [
-    "Bar", "Combo", "Context", "Equity", "Option", "OrderFilled", "OrderStatus", "OrderType", "Params", "Quote", "Result", "Right",
+    "Bar", "Combo", "Context", "Equity", "Option", "OrderFilled", "OrderStatus", "OrderType", "Params", "Quote", "Range", "Result", "Right",
     "Side", "Strategy", "TimeInForce", "TimerFired", "Trade", "backtest", "combo", "configure", "demo_market", "indicators",
     "instrument", "run", "tear_sheet",
 ]  # fmt: skip

@@ -31,10 +31,10 @@ async def _started(reader: Any, run: Any) -> Any:
     from northstar_core.model.events import RunStarted
     from northstar_core.model.journal import decode
 
-    async for row in reader.events(run.stream, 1, 1):
-        event = decode(row.payload)
-        if isinstance(event, RunStarted):
-            return event
+    row = await reader.event(run.stream, 1)
+    event = decode(row.payload) if row is not None else None
+    if isinstance(event, RunStarted):
+        return event
     raise SettingsError(f"run {run.run_id}: its log does not begin with RunStarted; northstar audit verify {run.run_id} says more")
 
 

@@ -107,12 +107,12 @@ def show_report(report: dict[str, Any]) -> None:
     metrics, timings = report["metrics"], report["timings"]
     rows = [
         ("run", report["run_id"]),
-        ("data", f"{report['data']['source']} · {report['bars']:,} rows · {report['data']['start']} to {report['data']['end']}"),
+        ("data", f"{report['data']['source']} · {report['rows']:,} rows · {report['data']['start']} to {report['data']['end']}"),
         ("limits", report["limits"]),
         ("orders", f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips"),
         ("equity", f"{show.money(report['cash'])} → {show.money(report['final_equity'])} (P&L {show.money(report['pnl'])}, fees {show.money(report['fees'])})"),
         ("Sharpe", f"{show.ratio(metrics.get('sharpe'))} · max drawdown {show.percent(metrics.get('max_drawdown'))} · win rate {show.percent(metrics.get('win_rate'))}"),
-        ("speed", f"{report['bars'] / max(timings['run'], 1e-9):,.0f} bars/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),
+        ("speed", f"{report['rows'] / max(timings['run'], 1e-9):,.0f} rows/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),
         ("notebook", report["executed_notebook"]),
         ("report", report["report_html"]),
     ]  # fmt: skip

@@ -72,9 +72,9 @@ def show_runs(reports: list[dict[str, Any]], verdicts: list[Any]) -> None:
     columns = ["strategy", "bars", "orders", "fills", "P&L", "Sharpe", "max DD", "bars/s", "log", "report"]
     rows = [
         [
-            ", ".join(r["strategies"]), f"{r['bars']:,}", f"{r['orders']:,}", f"{r['fills']:,}", show.money(r["pnl"]),
+            ", ".join(r["strategies"]), f"{r['rows']:,}", f"{r['orders']:,}", f"{r['fills']:,}", show.money(r["pnl"]),
             show.ratio(r["metrics"].get("sharpe")), show.percent(r["metrics"].get("max_drawdown")),
-            f"{r['bars'] / max(r['timings']['run'], 1e-9):,.0f}", "verified" if not v.exit_code else "VIOLATED",
+            f"{r['rows'] / max(r['timings']['run'], 1e-9):,.0f}", "verified" if not v.exit_code else "VIOLATED",
             str(r["report_html"]),
         ]
         for r, v in zip(reports, verdicts, strict=True)

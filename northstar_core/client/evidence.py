@@ -68,6 +68,7 @@ def summary(result: Result, *, load_s: float = 0.0) -> dict[str, Any]:
         "outcome": result.outcome,
         "detail": result.detail,
         "bars": result.bars,
+        "rows": result.rows,
         "orders": len(result.orders),
         "fills": len(result.fill_events),
         "trades": len(result.round_trips),

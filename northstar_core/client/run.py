@@ -26,7 +26,7 @@ from northstar_core.research.spec import SPEC_VARIABLE, Broker, RunSpec, read_sp
 from northstar_core.strategy.base import Strategy
 
 _configured: dict[str, Any] = {}
-_demo: list[Tape] = []
+_demo: dict[bool, Tape] = {}
 
 
 def configure(**settings: Any) -> None:
@@ -110,21 +110,31 @@ def load_tape(spec: RunSpec, strategy: Strategy | list[Strategy], data: Any = No
     from northstar_core.data import history
 
     if data is None and not spec.data:
-        return demo_market()
+        return demo_market(options=any(s.options_on or not s.symbols for s in _listed(strategy)))
     source = data if data is not None else (list(spec.data) if len(spec.data) > 1 else spec.data[0])
-    wanted = {symbol for s in (strategy if isinstance(strategy, list) else [strategy]) for symbol in s.symbols}
+    strategies = _listed(strategy)
+    wanted = sorted({symbol for s in strategies for symbol in s.symbols})
+    everything = any(s.options_on or not s.symbols for s in strategies)  # a chain is known only once it is read
     return history.read(
-        source, symbols=sorted(wanted) or None, start=spec.start, end=spec.end, calendar=spec.calendar, session=spec.hours,  # type: ignore[arg-type]
+        source, symbols=None if everything else wanted, start=spec.start, end=spec.end, calendar=spec.calendar, session=spec.hours,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def demo_market() -> Tape:
-    """Return the generated demo market: seeded, synthetic, the same on every machine."""
-    if not _demo:
+def _listed(strategy: Strategy | list[Strategy]) -> list[Strategy]:
+    return strategy if isinstance(strategy, list) else [strategy]
+
+
+def demo_market(*, options: bool = True) -> Tape:
+    """Return the generated demo market: seeded, synthetic, the same on every machine; made once.
+
+    20 sessions of minute bars and quotes of ALFA, BETA and GAMA, and a chain of options on ALFA unless that is left out, which
+    takes most of the time.
+    """
+    if options not in _demo:
         from northstar_core.data.synthetic import synthesize
 
-        _demo.append(synthesize())
-    return _demo[0]
+        _demo[options] = synthesize(options_on="first" if options else None)
+    return _demo[options]
 
 
 def _spec(settings: dict[str, Any]) -> tuple[RunSpec, Any]:

@@ -44,7 +44,10 @@ class Engine:
             BrokerSnapshot: self._snapshot,
             Grant: lambda x: [e.GrantChanged(x.ts, x.strategy, x.account, x.symbols)],
             e.SetLimits: lambda x: [
-                e.LimitsChanged(ts=x.ts, scope=x.scope, name=x.name, who=x.who, strategy=x.strategy, account=x.account)
+                e.LimitsChanged(
+                    ts=x.ts, scope=x.scope, name=x.name, who=x.who, strategy_limits=x.strategy_limits,
+                    account_limits=x.account_limits,
+                )
             ],
             e.SetTradingState: lambda x: [
                 e.TradingStateChanged(ts=x.ts, scope=x.scope, state=x.state, who=x.who, reason=x.reason)
@@ -319,7 +322,7 @@ class Engine:
         self.state.grants[fact.strategy, fact.account] = fact
 
     def _apply_limits(self, fact: e.LimitsChanged) -> None:
-        limits = fact.strategy if fact.strategy is not None else fact.account
+        limits = fact.strategy_limits if fact.strategy_limits is not None else fact.account_limits
         assert limits is not None
         self.state.caps[fact.scope] = Caps(fact.name, limits)
         self.state.seats.clear()

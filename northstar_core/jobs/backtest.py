@@ -235,7 +235,7 @@ def _report(
             "files": sources,
         },
         **{key: summary.get(key) for key in (
-            "bars", "orders", "fills", "trades", "cash", "final_equity", "pnl", "fees", "metrics", "limits", "assumptions", "journal_sha256",
+            "bars", "rows", "orders", "fills", "trades", "cash", "final_equity", "pnl", "fees", "metrics", "limits", "assumptions", "journal_sha256",
         )},
         "executed_notebook": str(executed.executed_notebook),
         "report_html": None,

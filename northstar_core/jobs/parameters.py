@@ -24,6 +24,7 @@ import msgspec
 from northstar_core.jobs.notebook import Notebook, load_strategy, parameters
 from northstar_core.jobs.redaction import is_secret_name, looks_secret
 from northstar_core.model.errors import ParameterError
+from northstar_core.strategy.base import checked_params, out_of_range
 
 if TYPE_CHECKING:
     from northstar_core.strategy.base import Params, Strategy
@@ -135,7 +136,11 @@ def _converted(name: str, value: Any, target: Any) -> Any:
     errors: list[msgspec.ValidationError] = []
     for candidate in candidates:
         try:
-            return msgspec.convert(candidate, target, strict=True)
+            converted = msgspec.convert(candidate, target, strict=True)
+            refusal = out_of_range(target, converted)
+            if refusal:
+                raise ParameterError(f"parameter {name} = {_shown(value)}: {refusal}")
+            return converted
         except msgspec.ValidationError as error:
             errors.append(error)
     # What the value means as text says little about a number out of its range: the first error does.
@@ -195,10 +200,4 @@ def _check_together(params: type[Params], fields: dict[str, Any], values: dict[s
     known = {name: value for name, value in values.items() if name in fields}
     if not required <= known.keys():
         return  # the run cell gives the rest, so the strategy itself will judge
-    try:
-        msgspec.convert(known, params, strict=True)
-    except msgspec.ValidationError as error:
-        reason, _, place = str(error).partition(" - at `$.")
-        name = place.rstrip("`")
-        subject = f"parameter {name} = {_shown(known[name])}" if name in known else f"{params.__qualname__}"
-        raise ParameterError(f"{subject}: {reason[0].lower() + reason[1:]}") from None
+    checked_params(params, known)

@@ -168,8 +168,8 @@ class SetLimits(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True, o
     scope: str
     name: str  #: of the limit set, for people
     who: str
-    strategy: StrategyLimits | None = None
-    account: AccountLimits | None = None
+    strategy_limits: StrategyLimits | None = None
+    account_limits: AccountLimits | None = None
 
 
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,8 +191,8 @@ class LimitsChanged(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=Tru
     scope: str
     name: str
     who: str
-    strategy: StrategyLimits | None = None
-    account: AccountLimits | None = None
+    strategy_limits: StrategyLimits | None = None
+    account_limits: AccountLimits | None = None
 
 
 class TradingStateChanged(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):

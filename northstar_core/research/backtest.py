@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from northstar_core.engine.engine import Engine
 from northstar_core.engine.portfolio import mark_price
@@ -90,10 +91,10 @@ class Backtest:
         if not ids or len(set(ids)) < len(ids):
             raise ParameterError(f"strategies {ids}: give one or more with different names")
         self.strategies = strategies
-        self.tape = _wanted(tape, strategies)
+        self.model = model or SimModel()
+        self.tape = _wanted(tape, strategies, fills_on_ticks=self.model.fill_at is FillAt.QUOTE)
         self.feed = Feed(self.tape)
         self.cash = cash
-        self.model = model or SimModel()
         self.limits = limits or default_limits(cash, daily=tape.daily)
         self.code = dict(code or {})
         self.journal = Journal()
@@ -382,10 +383,10 @@ class Backtest:
         )
         self._enter(e.AccountOpened(ts=ts, account=ACCOUNT, broker="simulated", cash=self.cash))
         scope = f"account:{ACCOUNT}"
-        self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", account=limits.account))
+        self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", account_limits=limits.account))
         for host in self.hosts.values():
             scope = f"strategy:{host.strategy_id}"
-            self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", strategy=limits.strategy))
+            self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", strategy_limits=limits.strategy))
             self._enter(Grant(ts=ts, strategy=host.strategy_id, account=ACCOUNT, symbols=tuple(host.strategy.symbols)))
         for session in tape.sessions:
             label = session.label.isoformat()
@@ -458,16 +459,19 @@ def _raised_in(error: BaseException, handler: Callable[..., Any]) -> bool:
 
 
 def _listens(strategy: Strategy, symbol: str) -> bool:
-    """Whether a strategy wants a symbol: it names it, or its underlying, or names nothing and so wants all."""
-    wanted = strategy.symbols
+    """Whether a strategy wants a symbol: it names it, or wants the options on its underlying, or names nothing and so wants all."""
+    wanted, chains = strategy.symbols, strategy.options_on
     if not wanted or symbol in wanted:
         return True
-    traded = instrument(symbol)
-    return isinstance(traded, Option) and traded.underlying in wanted
+    traded = instrument(symbol) if chains else None
+    return isinstance(traded, Option) and traded.underlying in chains
 
 
-def _wanted(tape: Tape, strategies: Sequence[Strategy]) -> Tape:
-    """The tape without the symbols no strategy wants.
+def _wanted(tape: Tape, strategies: Sequence[Strategy], *, fills_on_ticks: bool) -> Tape:
+    """The tape without what nobody uses.
+
+    Symbols: those that some strategy wants. Quotes and prints: of symbols that have no bars; of others only where a strategy
+    handles them, or orders fill on them.
 
     Raises
     ------
@@ -482,17 +486,25 @@ def _wanted(tape: Tape, strategies: Sequence[Strategy]) -> Tape:
             if symbol not in have:
                 raise ParameterError(f"{strategy.strategy_id}: no data for symbol {symbol!r}; the data have {', '.join(have[:12])}")
     keep = {symbol for symbol in have if any(_listens(strategy, symbol) for strategy in strategies)}
-    if len(keep) == len(have):
-        return tape
-    import numpy as np
+    barred = set(Tape(bars=tape.bars).symbols)
+    quoted = keep if fills_on_ticks or _handle(strategies, "on_quote") else keep - barred
+    printed = keep if fills_on_ticks or _handle(strategies, "on_trade") else keep - barred
+    return msgspec.structs.replace(
+        tape, bars=_only(tape.bars, keep), quotes=_only(tape.quotes, quoted), trades=_only(tape.trades, printed)
+    )
 
-    def kept(table: Any) -> Any:
-        if table is None:
-            return None
-        codes = [code for code, symbol in enumerate(table.symbols) if symbol in keep]
-        return table.take(np.isin(table.code, codes))
 
-    return msgspec.structs.replace(tape, bars=kept(tape.bars), quotes=kept(tape.quotes), trades=kept(tape.trades))
+def _handle(strategies: Sequence[Strategy], handler: str) -> bool:
+    """Whether some strategy has a handler of its own."""
+    return any(getattr(type(strategy), handler) is not getattr(Strategy, handler) for strategy in strategies)
+
+
+def _only(table: Any, symbols: set[str]) -> Any:
+    """A table with the rows of these symbols; None where there are none."""
+    if table is None or symbols >= set(table.symbols):
+        return table
+    codes = [code for code, symbol in enumerate(table.symbols) if symbol in symbols]
+    return table.take(np.isin(table.code, codes)) if codes else None
 
 
 def code_digest(text: str) -> str:

@@ -58,7 +58,13 @@ class Result:
 
     @property
     def bars(self) -> int:
-        """Rows of the tape consumed."""
+        """Bars consumed."""
+        bars = self.tape.bars
+        return 0 if bars is None else int(np.searchsorted(bars.ts, self.journal.records[-1].ts, side="right"))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the tape consumed: bars, quotes and prints."""
         return self.journal.ticks
 
     @property
@@ -269,7 +275,7 @@ class Result:
         """What ran, over what, and what came of it."""
         names = ", ".join(s.strategy_id for s in self.strategies)
         return (
-            f"<run of {names}: {self.bars:,} rows of {', '.join(self.tape.symbols[:6])}, {len(self.fill_events):,} fills, "
+            f"<run of {names}: {self.rows:,} rows of {', '.join(self.tape.symbols[:6])}, {len(self.fill_events):,} fills, "
             f"P&L {self.pnl:,.2f}, {self.outcome}>"
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
 
@@ -21,18 +21,35 @@ if TYPE_CHECKING:
     from northstar_core.strategy.context import Context
 
 
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """What a parameter may be: ``Annotated[int, Range(ge=2, le=400)]``, ``Annotated[Decimal, Range(gt=0)]``."""
+
+    gt: Decimal | float | None = None
+    ge: Decimal | float | None = None
+    lt: Decimal | float | None = None
+    le: Decimal | float | None = None
+
+    def refusal(self, value: Any) -> str:
+        """Return what is wrong with a value, or nothing."""
+        for sign, bound, holds in (
+            (">", self.gt, self.gt is None or value > self.gt),
+            (">=", self.ge, self.ge is None or value >= self.ge),
+            ("<", self.lt, self.lt is None or value < self.lt),
+            ("<=", self.le, self.le is None or value <= self.le),
+        ):
+            if not holds:
+                return f"must be {sign} {bound}"
+        return ""
+
+
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A strategy's parameters: one typed field each, with its range in ``Annotated[int, msgspec.Meta(ge=2, le=400)]``."""
+    """A strategy's parameters: one typed field each, with its range in ``Annotated[int, Range(ge=2, le=400)]``.
+
+    A field without a default has to be given. Sequences are tuples (``tuple[str, ...] = ("SPY",)``) where they have a default.
+    """
 
 
 P = TypeVar("P", bound=Params)
-
-
-def _lenient_decimal(kind: type, value: Any) -> Any:
-    """Decimals may be given as numbers of a notebook's parameters cell; floats by their shortest digits."""
-    if kind is Decimal and isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(repr(value))
-    raise NotImplementedError(kind)
 
 
 def checked_params(kind: type[P], given: dict[str, Any]) -> P:
@@ -49,9 +66,14 @@ def checked_params(kind: type[P], given: dict[str, Any]) -> P:
             near = difflib.get_close_matches(name, fields, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(fields) or 'none'}"
             raise ParameterError(f"unknown parameter {name!r}{hint}")
-    raw = {n: str(v) if isinstance(v, int | float) and not isinstance(v, bool) and _wants_decimal(kind, n) else v for n, v in given.items()}
+    # A number of a notebook's cell may stand for a Decimal: by its shortest digits, never by its binary value.
+    decimals = {name for name, hint in get_type_hints(kind).items() if "Decimal" in repr(hint)}
+    raw = {
+        name: str(value) if name in decimals and isinstance(value, int | float) and not isinstance(value, bool) else value
+        for name, value in given.items()
+    }
     try:
-        return msgspec.convert(raw, kind, dec_hook=_lenient_decimal, builtin_types=(Decimal,))
+        params = msgspec.convert(raw, kind, builtin_types=())
     except msgspec.ValidationError as error:
         text = str(error)
         found = re.search(r"`\$\.(\w+)", text)
@@ -61,11 +83,18 @@ def checked_params(kind: type[P], given: dict[str, Any]) -> P:
             raise ParameterError(f"parameter {missing.group(1)!r} is not given") from None
         reason = text.split(" - at ")[0]
         raise ParameterError(f"parameter {name!r} = {given.get(name)!r}: {reason[0].lower() + reason[1:]}") from None
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if refusal := out_of_range(hint, getattr(params, name)):
+            raise ParameterError(f"parameter {name!r} = {getattr(params, name)!r}: {refusal}")
+    return params
 
 
-def _wants_decimal(kind: type[Params], name: str) -> bool:
-    hint = kind.__annotations__.get(name)
-    return "Decimal" in (hint if isinstance(hint, str) else repr(hint))
+def out_of_range(hint: Any, value: Any) -> str:
+    """Return what a ``Range`` in an annotation has against a value, or nothing."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, Range) and (refusal := extra.refusal(value)):
+            return refusal
+    return ""
 
 
 class Strategy:
@@ -92,10 +121,15 @@ class Strategy:
 
     @property
     def symbols(self) -> list[str]:
-        """What it wants data of: the parameter ``symbols`` or ``symbol`` where there is one; else everything there is."""
-        if "symbols" in self.params.__struct_fields__:
-            return list(self.params.symbols)
-        return [self.params.symbol] if "symbol" in self.params.__struct_fields__ else []
+        """What it wants data of: its parameters ``symbols``, ``symbol`` and ``underlying``; with none of them everything there is."""
+        fields = self.params.__struct_fields__
+        wanted = list(self.params.symbols) if "symbols" in fields else []
+        return wanted + [getattr(self.params, name) for name in ("symbol", "underlying") if name in fields]
+
+    @property
+    def options_on(self) -> list[str]:
+        """Underlyings whose whole option chains it wants too: its parameter ``underlying``."""
+        return [self.params.underlying] if "underlying" in self.params.__struct_fields__ else []
 
     @property
     def warm_up(self) -> int:
