@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ from northstar_core.store.rows import COPY_HEADER, COPY_TRAILER, EVENT_COLUMNS, 
 from northstar_core.store.ticks import COLUMNS as TICK_COLUMNS
 from northstar_core.store.ticks import Block, blocks
 
-BACKLOG_MAX = 32_000_000  #: bytes of rows not yet written at which ``append`` waits
+BACKLOG_MAX = 8_000_000  #: bytes of rows not yet written at which ``append`` waits
+SLICE = 250  #: lines turned into rows in one go: under a millisecond
 PATIENCE_S = 15.0  #: how long a database may be away: a crash of one session makes Postgres recover for a moment
 _LOST = (
     OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError,
@@ -96,6 +98,7 @@ class EventWriter:
         self._failure: JournalError | None = None
         self._work = asyncio.Event()
         self._done = asyncio.Condition()
+        self._turn = asyncio.Lock()  #: one ``append`` at a time: each begins where the one before ended
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -180,15 +183,24 @@ class EventWriter:
         JournalError
             If a line is malformed or out of order (nothing of this call is written then), or an earlier write failed.
         """
-        self._raise_failure()
-        batch = self._rows.batch(lines, self._tail.seq, self._tail.hash)
-        if not batch.events:
-            return
-        self._tail = Head(batch.last_seq, batch.hash)
-        self._projection.apply(batch.facts)
-        self._pending.append(batch)
-        self._backlog += len(batch.rows)
-        self._work.set()
+        async with self._turn:
+            self._raise_failure()
+            batches: list[Batch] = []
+            tail, left = self._tail, iter(lines)
+            while part := list(islice(left, SLICE)):
+                batch = self._rows.batch(part, *tail)
+                tail = Head(batch.last_seq, batch.hash)
+                batches.append(batch)
+                await asyncio.sleep(0)  # the rows before these go to the database meanwhile
+            self._raise_failure()
+            if not batches:
+                return
+            self._tail = tail
+            for batch in batches:
+                self._projection.apply(batch.facts)
+                self._backlog += len(batch.rows)
+            self._pending += batches
+            self._work.set()
         if self._backlog > BACKLOG_MAX:
             async with self._done:
                 await self._done.wait_for(lambda: self._backlog <= BACKLOG_MAX // 2 or self._failure is not None)

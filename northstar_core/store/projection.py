@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from northstar_core.model.account import Position
 from northstar_core.model.execution import ActivityKind
 from northstar_core.model.instrument import instrument
-from northstar_core.model.order import TERMINAL, OrderStatus, PlaceOrder, Side, Trigger, next_status
-from northstar_core.store.rows import Fact
+from northstar_core.model.order import TERMINAL, OrderStatus, Side, Trigger, next_status
+from northstar_core.store.rows import Fact, Placed
 
 ORDER_COLUMNS = (
     "stream", "order_id", "strategy", "account", "symbol", "side", "order_type", "tif", "parent", "qty", "limit_price",
@@ -25,37 +27,38 @@ FILL_COLUMNS = (
 )
 POSITION_COLUMNS = ("stream", "account", "strategy", "symbol", "qty", "cost", "realized", "fees", "last_seq")
 
-TRIGGERS: dict[str, Trigger] = {
-    "OrderAccepted": Trigger.ACCEPT,
-    "OrderRejected": Trigger.REJECT,
-    "OrderCanceled": Trigger.CANCEL,
-    "OrderReplaced": Trigger.REPLACE,
-    "OrderExpired": Trigger.EXPIRE,
-    "OrderUnknown": Trigger.LOSE_SIGHT,
-    "CancelSubmitted": Trigger.CANCEL_REQUEST,
-    "ReplaceSubmitted": Trigger.REPLACE_REQUEST,
-    "RequestRejected": Trigger.REQUEST_REJECT,
+TRIGGERS = {
+    "OrderAccepted": "ACCEPT", "OrderRejected": "REJECT", "OrderCanceled": "CANCEL", "OrderReplaced": "REPLACE",
+    "OrderExpired": "EXPIRE", "OrderUnknown": "LOSE_SIGHT", "CancelSubmitted": "CANCEL_REQUEST",
+    "ReplaceSubmitted": "REPLACE_REQUEST", "RequestRejected": "REQUEST_REJECT",
+}  # fmt: skip
+#: the model's transition table over plain words, whose hash is cached: (status, trigger, partly filled) to status
+AFTER = {
+    (status.value, trigger.value, partly): after.value
+    for status in OrderStatus
+    for trigger in Trigger
+    for partly in (False, True)
+    if (after := next_status(status, trigger, partly_filled=partly)) is not None
 }
+CLOSED = frozenset(status.value for status in TERMINAL)
 
 
-class OrderRow:
-    """One order's row, as it stands."""
+class OrderRow(msgspec.Struct, gc=False):
+    """One order's row, as it stands; numbers as the events' text."""
 
-    __slots__ = (
-        "cum_qty", "last_seq", "last_ts", "leaves_qty", "limit_price", "order", "qty", "reason", "status", "stop_price",
-        "stored", "submitted_seq", "submitted_ts",
-    )
-
-    def __init__(self, order: PlaceOrder, seq: int, ts: int) -> None:
-        self.order = order
-        self.status = OrderStatus.PENDING_NEW
-        self.qty = str(order.qty)
-        self.limit_price = None if order.limit_price is None else str(order.limit_price)
-        self.stop_price = None if order.stop_price is None else str(order.stop_price)
-        self.cum_qty, self.leaves_qty, self.reason = "0", self.qty, ""
-        self.submitted_seq, self.submitted_ts = seq, ts
-        self.last_seq, self.last_ts = seq, ts
-        self.stored = False  #: whether the table has this order, so that it must be updated, not copied
+    fixed: str  #: the columns that never change, rendered
+    qty: str
+    limit_price: str | None
+    stop_price: str | None
+    submitted_seq: int
+    submitted_ts: int
+    last_seq: int
+    last_ts: int
+    leaves_qty: str
+    status: str = "PENDING_NEW"
+    cum_qty: str = "0"
+    reason: str = ""
+    stored: bool = False  #: whether the table has this order, so that it must be updated, not copied
 
     def apply(self, seq: int, ts: int, fact: Fact) -> None:
         """Take in one event of this order."""
@@ -63,17 +66,17 @@ class OrderRow:
         kind = fact.type
         if kind == "OrderFilled":
             self.cum_qty, self.leaves_qty = fact.cum_qty, fact.leaves_qty
-            trigger = Trigger.PARTIAL_FILL if Decimal(fact.leaves_qty) else Trigger.LAST_FILL
+            partial = fact.leaves_qty != "0" and Decimal(fact.leaves_qty) != 0
+            after = AFTER.get((self.status, "PARTIAL_FILL" if partial else "LAST_FILL", True))
         else:
-            trigger = TRIGGERS[kind]
             if kind == "OrderReplaced":
                 self._replace(fact)
             if fact.reason:
                 self.reason = fact.reason
-        after = next_status(self.status, trigger, partly_filled=self.cum_qty != "0")
+            after = AFTER.get((self.status, TRIGGERS[kind], self.cum_qty != "0"))
         if after is not None:
             self.status = after
-            if after in TERMINAL:
+            if after in CLOSED:
                 self.leaves_qty = "0"
 
     def _replace(self, fact: Fact) -> None:
@@ -82,6 +85,14 @@ class OrderRow:
             self.leaves_qty = str(Decimal(fact.qty) - Decimal(self.cum_qty))
         self.limit_price = fact.limit_price if fact.limit_price is not None else self.limit_price
         self.stop_price = fact.stop_price if fact.stop_price is not None else self.stop_price
+
+    def render(self) -> str:
+        """Return the row in COPY's text format."""
+        return (
+            f"{self.fixed}\t{self.qty}\t{self.limit_price or NULL}\t{self.stop_price or NULL}\t{self.status}\t"
+            f"{self.cum_qty}\t{self.leaves_qty}\t{text(self.reason)}\t{self.submitted_seq}\t{self.submitted_ts}\t"
+            f"{self.last_seq}\t{self.last_ts}\n"
+        )
 
 
 class Changes(NamedTuple):
@@ -109,7 +120,7 @@ class Projection:
         orders, stream = self.orders, self.stream
         for seq, ts, fact in facts:
             if fact.order is not None:
-                orders[fact.order_id] = self._touched[fact.order_id] = OrderRow(fact.order, seq, ts)
+                orders[fact.order_id] = self._touched[fact.order_id] = self._placed(fact.order, seq, ts)
                 continue
             if fact.type == "PositionAdjusted":
                 if self._adjust(fact):
@@ -132,13 +143,20 @@ class Projection:
         """Return the rows that were made or changed since the last time."""
         new: list[str] = []
         changed: list[str] = []
-        for order_id, row in self._touched.items():
-            (changed if row.stored else new).append(self._order(order_id, row))
+        for row in self._touched.values():
+            (changed if row.stored else new).append(row.render())
             row.stored = True
         positions = [self._position(key, seq) for key, seq in self._moved.items()]
         changes = Changes(*("".join(rows).encode() for rows in (new, changed, self._fills, positions)))
         self._touched, self._moved, self._fills = {}, {}, []
         return changes
+
+    def _placed(self, order: Placed, seq: int, ts: int) -> OrderRow:
+        fixed = (
+            f"{self.stream}\t{text(order.order_id)}\t{text(order.strategy)}\t{text(order.account)}\t{text(order.symbol)}\t"
+            f"{order.side}\t{order.order_type}\t{order.tif}\t{text(order.parent)}"
+        )
+        return OrderRow(fixed, order.qty, order.limit_price, order.stop_price, seq, ts, seq, ts, order.qty)
 
     def position(self, account: str, strategy: str, symbol: str) -> Position:
         """Return the book's position, made when first asked for."""
@@ -166,16 +184,6 @@ class Projection:
             position.shift(qty, price)
         return True
 
-    def _order(self, order_id: str, row: OrderRow) -> str:
-        order = row.order
-        return (
-            f"{self.stream}\t{text(order_id)}\t{text(order.strategy)}\t{text(order.account)}\t{order.symbol}\t{order.side}\t"
-            f"{order.order_type}\t{order.tif}\t{text(order.parent)}\t{row.qty}\t"
-            f"{row.limit_price or NULL}\t{row.stop_price or NULL}\t"
-            f"{row.status}\t{row.cum_qty}\t{row.leaves_qty}\t{text(row.reason)}\t{row.submitted_seq}\t{row.submitted_ts}\t"
-            f"{row.last_seq}\t{row.last_ts}\n"
-        )
-
     def _position(self, key: tuple[str, str, str], seq: int) -> str:
         held = self.positions[key]
         account, strategy, symbol = key
@@ -191,4 +199,4 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 def text(word: str) -> str:
     """Return a word as COPY's text format has it."""
-    return word if word.isalnum() else word.translate(_ESCAPES)
+    return word if word.isprintable() and "\\" not in word else word.translate(_ESCAPES)

@@ -41,7 +41,8 @@ SELECT stream FROM northstar.run WHERE run_id = $1;
 SELECT northstar.ensure_partitions($1);
 
 -- make_changes --
--- Where changed orders and positions arrive by COPY before they are merged; this session's own.
+-- Where changed orders and positions arrive by COPY before they are merged, and memory to check a batch; this session's own.
+SET work_mem = '64MB';
 CREATE TEMPORARY TABLE IF NOT EXISTS order_change (LIKE northstar.order_state) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS position_change (LIKE northstar.position) ON COMMIT DELETE ROWS;
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 
 from northstar_core.model.errors import JournalError
-from northstar_core.model.order import PlaceOrder
 
 EVENT_COLUMNS = (
     "stream", "epoch", "seq", "ts", "cause", "kind", "strategy", "account", "order_id", "payload", "hash",
@@ -24,6 +23,22 @@ COPY_TRAILER = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 
 
+class Placed(msgspec.Struct, gc=False):
+    """A ``PlaceOrder`` as it stands in its JSON: numbers stay text, what is left out has the model's default."""
+
+    order_id: str
+    strategy: str
+    account: str
+    symbol: str
+    side: str
+    qty: str
+    order_type: str = "MARKET"
+    limit_price: str | None = None
+    stop_price: str | None = None
+    tif: str = "DAY"
+    parent: str = ""
+
+
 class Fact(msgspec.Struct, gc=False):
     """What the store reads of an event, whichever it is; numbers that only pass through stay text."""
 
@@ -31,7 +46,7 @@ class Fact(msgspec.Struct, gc=False):
     strategy: str = ""
     account: str = ""
     order_id: str = ""
-    order: PlaceOrder | None = None
+    order: Placed | None = None
     symbol: str = ""
     side: str = ""
     exec_id: str = ""
