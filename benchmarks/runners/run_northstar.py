@@ -98,6 +98,7 @@ def main() -> None:
     settle()
     with clock.run():  # from the columns on: here the objects that the others were given ready-made are made too
         result = Backtest(strategy, market, cash=CASH, limits=limits).run()
+        assert result.journal.head  # the chain is made when asked for: every event as its bytes, hashed
 
     bar_of = {ts: bar for bar, ts in enumerate((case.ts - MINUTE_NS).tolist())}  # a fill's time is its bar's opening
     fills = []
