@@ -178,7 +178,7 @@ class Chain:
                 detail = (
                     f"{-hole.missing} more row(s) are declared than numbers without an event since seq {hole.after}"
                 )
-                self.tally.places["L1"].append((hole.until, f"{detail}: events were inserted or numbers changed"))
+                self.tally.places["L1"].insert(0, (hole.until, f"{detail}: events were inserted or numbers changed"))
                 continue
             # Where the chain breaks over missing numbers, the deleted rows had numbers between these two.
             gaps = [(broken.after, broken.line.seq) for broken in self.breaks if self._spans(broken, hole)]
@@ -188,7 +188,7 @@ class Chain:
             span = f"{hole.missing} number(s) between seq {hole.after} and {hole.until}"
             first = gaps[0][0] + 1 if gaps else hole.after + 1
             detail = f"{span} are neither an event nor a declared row: events were deleted{where}"
-            self.tally.places["L1"].append((first, detail))
+            self.tally.places["L1"].insert(0, (first, detail))
 
     @staticmethod
     def _spans(broken: Break, hole: Hole) -> bool:
@@ -201,7 +201,7 @@ class Chain:
         swapped = self._swapped()
         if swapped is not None:
             first, second = swapped
-            self.tally.places["L2"].append((first, f"the rows of seq {first} and {second} were swapped"))
+            self.tally.places["L2"].insert(0, (first, f"the rows of seq {first} and {second} were swapped"))
             return
         skip = False
         for index, broken in enumerate(self.breaks):
@@ -226,7 +226,7 @@ class Chain:
             else:
                 computed, stored = broken.computed.hex()[:16], broken.stored.hex()[:16]
                 detail = f"hashes to {computed}, stored is {stored}: this row was changed"
-            self.tally.places["L2"].append((seq, detail))
+            self.tally.places["L2"].insert(0, (seq, detail))
 
     def _swapped(self) -> tuple[int, int] | None:
         """Return the numbers of two rows that, put back, make the chain whole; None if there are no such two."""
