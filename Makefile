@@ -19,8 +19,7 @@ bench: venv  ## measure Northstar and its peers side by side; ARGS=--quick for s
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 check: venv  ## ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status
 
 lock: venv  ## renew requirements.lock from pyproject.toml; ARGS="--upgrade" for newer versions
 	@$(BIN)/uv pip compile pyproject.toml --quiet --group dev --universal --python-version 3.11 --generate-hashes \

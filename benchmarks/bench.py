@@ -122,6 +122,23 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return "\n".join([head, *rows, "", f"{'northstar is faster than':26}", *ratios])
 
 
+def order_costs(lines: Lines, engines: list[peers.Engine]) -> str:
+    """Return what an order costs in each engine: the seconds that dense takes longer than none, an order, in µs."""
+    letters = sorted({case[-1] for case in lines if {f"{variant}_{case[-1]}" for variant in VARIANTS} <= lines.keys()})
+    rows = [f"{'µs an order':26}" + "".join(f"{letter:>12}" for letter in letters)]
+    for engine in engines:
+        row = f"{engine.name:26}"
+        for letter in letters:
+            dense, none = (
+                statistics.median(line["seconds"] for line in lines[f"{variant}_{letter}"][engine.name])
+                for variant in VARIANTS
+            )
+            orders = lines[f"dense_{letter}"][engine.name][0]["orders"]
+            row += f"{(dense - none) / orders * 1e6:12,.1f}"
+        rows.append(row)
+    return "\n".join(rows) if letters else ""
+
+
 def main() -> int:
     """Install the peers, make the data, run everything, print."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,6 +173,7 @@ def main() -> int:
         return 1
 
     print(table(speeds(lines, engines)))
+    print("\n" + order_costs(lines, engines))
     waits = [line["seconds"] / line["cpu_seconds"] for of in lines.values() for runs in of.values() for line in runs]
     if statistics.median(waits) > BUSY:
         print(f"\nThe machine was busy: a run took {statistics.median(waits):.2f} times its CPU time. By CPU time:\n")
