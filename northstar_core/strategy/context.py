@@ -146,6 +146,8 @@ class Context:
     def position(self, traded: Traded) -> Decimal:
         """Return the own signed position; of a combo, how many whole units are held."""
         positions = self._host.positions
+        if type(traded) is str and "*" in traded:
+            traded = instrument(traded)
         if isinstance(traded, Combo):
             units = [
                 (positions[s].qty if (s := leg.instrument.symbol) in positions else ZERO) / leg.ratio for leg in traded.legs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, FloatOperation
 from typing import Any
 
 from northstar_core.model import events as e
@@ -148,7 +148,11 @@ class StrategyHost:
 
     def failed(self, event: Any, error: Exception) -> StrategyError:
         """Return an author's exception with the event that caused it."""
-        return error if isinstance(error, StrategyError) else StrategyError(self.strategy_id, _handler(event), event, error)
+        if isinstance(error, StrategyError):
+            return error
+        if isinstance(error, FloatOperation):  # says nothing by itself
+            error = TypeError("a Decimal met a float; write float(a) or Decimal(str(b)) to say which is meant")
+        return StrategyError(self.strategy_id, _handler(event), event, error)
 
     @property
     def bar_handler(self) -> Callable[[Context, Bar], None] | None:
