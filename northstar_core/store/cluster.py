@@ -65,6 +65,17 @@ class Cluster:
         self.client_lock = folder / "client.lock"
         self.server_lock = folder / "server.lock"
 
+    def last_words(self) -> str:
+        """Return why the server that was started last ended, if its log says; else nothing."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - 100_000))
+                said = log.read().decode(errors="replace")
+        except OSError:
+            return ""
+        lines = said.rpartition("starting PostgreSQL")[2].splitlines()
+        return next((line.partition("PANIC:")[2].strip() for line in lines if "PANIC:" in line), "")
+
     @property
     def socket_folder(self) -> Path:
         """Where the socket is: a function of the folder alone, so that every process finds the same."""

@@ -414,6 +414,8 @@ class EventWriter:
 
     def _gone(self, error: BaseException) -> JournalError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if self.database.server is not None:
+            reason = self.database.server.cluster.last_words() or reason
         return JournalError(
             f"run {self.run_id}: the database at {self.database.place} went away ({reason}); "
             f"events up to seq {self.head.seq} are stored and verify, what came after is not: run it again"

@@ -94,15 +94,18 @@ def clear_leftovers(cluster: Cluster, user: ServerUser) -> None:
 
 def end_processes_in(data: Path) -> None:
     """Wait until no Postgres process runs in a folder, asking them with more and more force."""
-    # the parent-death signal has asked already: a shutdown under way may write its checkpoint in peace
-    for force, patience_s in ((None, 10.0), (signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+    # The parent-death signal has asked already: a shutdown under way may write its checkpoint in peace. Without their
+    # head the others mean to end as well, but some wait for each other; recovery mends what they leave.
+    headless = not _postmaster(data, processes_in(data))
+    gently = ((None, 0.3),) if headless else ((None, 10.0), (signal.SIGINT, 10.0))
+    for force, patience_s in (*gently, (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
         if force is not None:
             for pid in processes_in(data):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, force)
         deadline = time.monotonic() + patience_s
         while left := processes_in(data):
-            if time.monotonic() > deadline or (force is None and not _postmaster(data, left)):
+            if time.monotonic() > deadline or (force is None and not headless and not _postmaster(data, left)):
                 break
             time.sleep(0.02)
         else:

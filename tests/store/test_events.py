@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Coroutine
 from decimal import Decimal as D
 from pathlib import Path
@@ -365,3 +366,41 @@ def test_session_killed_at_any_moment_loses_and_doubles_nothing(database: Databa
             assert {o["status"] for o in await reader.orders(card.stream)} == {"FILLED"}
 
     run(act())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_that_fills_up_in_a_run_leaves_a_log_that_verifies(tmp_path: Path) -> None:
+    def mount(size: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", f"{'remount,' * disk.is_mount()}size={size}", "none", disk]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not mount("150m"):
+        pytest.skip("this machine lets nobody mount")
+
+    async def act() -> None:
+        lines, name = day(8_000), run_id()
+        with pytest.raises((JournalError, StoreError)) as failure:
+            async with open_database(disk / "home") as database:
+                async with await EventWriter.start(database, NewRun(run_id=name)) as writer:
+                    for start in range(0, len(lines), 5000):
+                        await writer.append(lines[start : start + 5000])
+                    for copy in range(2, 40):  # other runs, until the disk is full
+                        await write(database, lines, f"{name}-{copy}")
+        assert "\n" not in str(failure.value) and "No space left" in str(failure.value)
+        assert mount("600m")
+        async with open_database(disk / "home") as database:
+            async with await Reader.open(database) as reader:
+                runs = await reader.runs()
+            for run in runs:
+                _, rows = await stored(database, run.run_id)
+                assert [(row.line, row.hash) for row in rows] == list(chained(lines))[: len(rows)]
+                assert len(rows) == run.events
+            assert database.server is not None
+        assert database.server.wait_stopped()
+
+    try:
+        run(act())
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
