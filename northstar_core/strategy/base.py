@@ -82,6 +82,8 @@ def checked_params(kind: type[P], given: dict[str, Any]) -> P:
         if missing:
             raise ParameterError(f"parameter {missing.group(1)!r} is not given") from None
         reason = text.split(" - at ")[0]
+        if not found:  # what the author's own __post_init__ says, of several parameters together
+            raise ParameterError(f"parameters: {reason}") from None
         raise ParameterError(f"parameter {name!r} = {given.get(name)!r}: {reason[0].lower() + reason[1:]}") from None
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if refusal := out_of_range(hint, getattr(params, name)):
