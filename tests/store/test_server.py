@@ -386,3 +386,8 @@ def test_alembic_from_a_shell_finds_the_same_head(database: Database) -> None:
         )
         assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split() == ["0001", "(head)"]
+
+
+def test_the_supervisor_needs_nothing_but_the_standard_library() -> None:
+    code = "import northstar_core.store.supervisor, sys; assert not {'asyncpg', 'msgspec'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
