@@ -74,6 +74,9 @@ def main(folder: Path, bin_folder: Path) -> int:
     _say("ready")
     threading.Thread(target=_stop_after_the_last_client, args=(cluster, postgres), daemon=True).start()
     code = postgres.wait()
+    if cluster.socket_folder.parent != cluster.folder:
+        with contextlib.suppress(OSError):  # not empty: a crash left something, which the next start clears
+            cluster.socket_folder.rmdir()
     lock.release()
     return 0 if code == 0 else 1
 
