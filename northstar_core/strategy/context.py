@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from northstar_core.model.account import Position
 from northstar_core.model.errors import ParameterError
-from northstar_core.model.events import NoSignal, SessionOpened, SetTimer, Signal
+from northstar_core.model.events import SessionOpened, SetTimer, Signal
 from northstar_core.model.instrument import Combo, Equity, Instrument, Option, Right, combo, exact, instrument, occ_symbol
 from northstar_core.model.market import Bar, MarketEvent
 from northstar_core.model.order import CancelOrder, OrderType, PlaceOrder, ReplaceOrder, Side, TimeInForce
+from northstar_core.strategy.records import finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,11 +185,17 @@ class Context:
     # ── decisions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def signal(self, traded: Traded, reason: str, value: float = 0.0, **inputs: float) -> int:
-        """Record that something is wanted of a symbol, with the values seen; orders of this event refer to it."""
+        """Record that something is wanted of a symbol, with the values seen; orders of this event refer to it.
+
+        Values are kept as floats; one that is not finite (an indicator that is not ready) is left out.
+        """
         host = self._host
         host.n += 1
         symbol = _symbol(traded)
-        host.outbox.append(Signal(self.event.ts, host.strategy_id, symbol, host.n, reason, value, inputs, self._seq()))
+        number = finite({"value": value}).get("value", 0.0)
+        host.outbox.append(
+            Signal(self.event.ts, host.strategy_id, symbol, host.n, reason, number, finite(inputs), self._seq())
+        )
         host.signals[symbol] = (self.event, host.n)
         host.reasons.pop(symbol, None)
         return host.n

@@ -16,6 +16,7 @@ from northstar_core.model.market import Bar, Halt, MarketEvent, Quote, Trade
 from northstar_core.model.order import TERMINAL, OrderStatus, PlaceOrder, Side
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.context import Context
+from northstar_core.strategy.records import finite
 
 ZERO = Decimal(0)
 Outgoing = e.Intent | e.Decision
@@ -191,7 +192,7 @@ class StrategyHost:
         if is_new:
             self.n += 1
             self.reasons[symbol] = reason
-        record = e.NoSignal(ts, self.strategy_id, symbol, self.n, reason, inputs, basis_seq)
+        record = e.NoSignal(ts, self.strategy_id, symbol, self.n, reason, finite(inputs), basis_seq)
         if is_new:
             self.outbox.append(record)
         if self.probe is not None:
