@@ -106,10 +106,12 @@ class Case:
         self.value = value = abs(qty * self.worst_price * multiplier)
         overall = account.book
         if type(self.instrument) is not Equity or overall.options or overall.option_orders:
-            prices = {s: self._mark(s) for s in overall.priced_symbols()}
+            prices = {s: self._mark(s) for s in dict.fromkeys((*overall.priced_symbols(), *self.book.priced_symbols()))}
             self._measure_legs(qty, prices)
-        else:
+        elif self.book is overall:
             self._measure_equity(qty, overall, prices := self._marks(overall.worst))
+        else:  # strategies may offset each other in the account: what one holds needs a price all the same
+            self._measure_equity(qty, overall, prices := self._marks({**overall.worst, **self.book.worst}))
         self.equity = account.equity(prices)
         self.prices = prices
         # What a buy may cost above the reference the exposures are taken at.
@@ -133,7 +135,7 @@ class Case:
         worst = up if up >= -down else -down
         held = line.qty
         self.reducing = (qty <= held if self.order.side is Side.SELL else qty <= -held) and worst <= book.worst.get(symbol, 0.0)
-        if len(prices) == 1:
+        if len(prices) == 1 and book is overall:
             self.notional = self.gross = self.symbol_exposure = worst * price
             up, down = abs(up * price), abs(down * price)
             self.net = up if up >= down else down
@@ -169,13 +171,14 @@ class Case:
                 moves[leg.instrument.symbol] = signed
         self.notional = _with_moves(self.book, moves, prices) + self.book.option_exposure(prices, extra)
         self.gross = _with_moves(overall, moves, prices) + overall.option_exposure(prices, extra)
-        before = overall.option_exposure(prices)
-        self.symbol_exposure = max(0.0, overall.option_exposure(prices, extra) - before) + fsum(
-            abs(float(overall.line(s).qty + signed)) * prices[s] for s, signed in moves.items()
-        )
+        self.symbol_exposure = fsum(_worst_of(overall.line(s), signed) * prices[s] for s, signed in moves.items())
+        if extra:
+            self.symbol_exposure += overall.option_exposure(prices, extra, only=True)
         # Options are taken at their worst case without a sign, so net is bounded by gross.
         self.net = self.gross
-        self.reducing = all(
+        # Each leg against what is held, and the whole no worse than before: closing one leg of a spread is not reducing.
+        before = _with_moves(self.book, {}, prices) + self.book.option_exposure(prices)
+        self.reducing = self.notional <= before and all(
             opposes(line.qty, order.side if leg.ratio > 0 else order.side.opposite) and abs(line.qty) >= qty * abs(leg.ratio)
             for leg in self.instrument.legs
             for line in (self.book.line(leg.instrument.symbol),)
@@ -216,9 +219,12 @@ def opposes(held: Decimal, side: Side) -> bool:
 def _with_moves(book: Book, moves: dict[str, Decimal], prices: dict[str, float]) -> float:
     """A book's worst case in equities, with extra signed quantities working."""
     terms = [units * prices[s] for s, units in book.worst.items() if s not in moves]
-    for symbol, signed in moves.items():
-        line = book.line(symbol)
-        up = float(line.qty + line.buys + max(signed, ZERO))
-        down = float(line.qty - line.sells + min(signed, ZERO))
-        terms.append(max(abs(up), abs(down)) * prices[symbol])
+    terms += [_worst_of(book.line(symbol), signed) * prices[symbol] for symbol, signed in moves.items()]
     return fsum(terms)
+
+
+def _worst_of(line: Line, signed: Decimal) -> float:
+    """A line's worst case with a further signed order working."""
+    up = float(line.qty + line.buys + max(signed, ZERO))
+    down = float(line.qty - line.sells + min(signed, ZERO))
+    return max(abs(up), abs(down))

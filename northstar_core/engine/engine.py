@@ -306,7 +306,8 @@ class Engine:
 
     def _apply_request_rejected(self, fact: e.RequestRejected) -> None:
         order = self.state.blotter.orders[fact.order_id]
-        order.pending = None
+        if fact.request == "replace":  # a refused cancel says nothing of a replace that is still on its way
+            order.pending = None
         self.state.blotter.move(order, Trigger.REQUEST_REJECT)
         self._weigh(order)
 
@@ -347,9 +348,9 @@ class Engine:
         blotter = self.state.blotter
         entry = blotter.orders[parent]
         working = [child for child in blotter.children[parent] if child.working]
-        counted = max(working, key=lambda child: child.leaves_qty, default=None) if entry.cum_qty else None
+        counted = max(working, key=lambda child: child.at_most, default=None) if entry.cum_qty else None
         for child in blotter.children[parent]:
-            wanted = min(child.leaves_qty, entry.cum_qty) if child is counted else ZERO
+            wanted = min(child.at_most, entry.cum_qty) if child is counted else ZERO
             self.state.portfolio.accounts[child.intent.account].reserve(child.intent.strategy, child, wanted)
 
 

@@ -54,6 +54,11 @@ class Order:
         return max(self.qty, self.pending[0]) if self.pending else self.qty
 
     @property
+    def at_most(self) -> Decimal:
+        """What may still fill at most, a pending replace counted; 0 when the order has ended."""
+        return ZERO if self.status in TERMINAL else self.authorised_qty - self.cum_qty
+
+    @property
     def working(self) -> bool:
         """Whether it may still fill."""
         return self.status not in TERMINAL
@@ -120,6 +125,6 @@ class Blotter:
             return order.cum_qty + qty
         fills = order.leg_fills or {}
         return min(
-            (fills.get(leg.instrument.symbol, ZERO) + (qty if leg.instrument.symbol == symbol else ZERO)) / abs(leg.ratio)
+            (fills.get(leg.instrument.symbol, ZERO) + (qty if leg.instrument.symbol == symbol else ZERO)) // abs(leg.ratio)
             for leg in order.instrument.legs
         )

@@ -145,10 +145,15 @@ class Book:
                 symbols.update(dict.fromkeys((underlying, *(o.symbol for _, ratios in orders.values() for o in ratios))))
         return list(symbols)
 
-    def option_exposure(self, prices: dict[str, float], extra: dict[Group, dict[Option, Decimal]] | None = None) -> float:
-        """Return the worst case of all option groups, with an order that is not yet working where one is given."""
+    def option_exposure(
+        self, prices: dict[str, float], extra: dict[Group, dict[Option, Decimal]] | None = None, *, only: bool = False
+    ) -> float:
+        """Return the worst case of all option groups, with an order that is not yet working where one is given.
+
+        With ``only``, of the groups that order has legs in.
+        """
         extra = extra or {}
-        groups = dict.fromkeys((*self.options, *self.option_orders, *extra))
+        groups = extra if only else dict.fromkeys((*self.options, *self.option_orders, *extra))
         total = []
         for group in groups:
             orders = [

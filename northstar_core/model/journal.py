@@ -61,7 +61,7 @@ def decode(payload: bytes) -> Event:
     try:
         event: Event = _decoder.decode(payload)
         return event
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # a ValueError: bytes that are no UTF-8
         raise JournalError(f"not an event: {error}: {payload[:120]!r}") from None
 
 

@@ -109,7 +109,7 @@ class Backtest:
         self.fills = 0
         self._submits: dict[str, int] = {}  #: order id to the seq of the last thing sent about it
         self._signals: dict[tuple[str, int], int] = {}
-        self._agenda: list[tuple[int, int, Any]] = []
+        self._agenda: list[tuple[int, int, Any, int]] = []
         self._agenda_n = 0
         self._read = 0  #: rows already declared by a TapeRead
         self._counts: dict[str, int] = {}
@@ -271,8 +271,8 @@ class Backtest:
                 if kind is PlaceOrder:
                     cause = self._signals.get((host.strategy_id, message.signal), message.basis_seq)
                 elif kind is e.SetTimer:
-                    journal.append(message, message.ts, journal.seq)
-                    self._schedule(message.at, e.TimerFired(max(message.at, message.ts), message.strategy, message.name))
+                    fired = e.TimerFired(max(message.at, message.ts), message.strategy, message.name)
+                    self._schedule(message.at, fired, journal.append(message, message.ts, journal.seq))
                     continue
                 else:
                     cause = message.basis_seq
@@ -285,8 +285,8 @@ class Backtest:
     def _facts(self, facts: Sequence[Any], cause: int) -> None:
         """Write facts down, then act on them: tell the strategy, then the broker."""
         journal, hosts = self.journal, self.hosts
-        for fact in facts:
-            seq = journal.append(fact, fact.ts, cause)
+        seqs = [journal.append(fact, fact.ts, cause) for fact in facts]
+        for fact, seq in zip(facts, seqs, strict=True):
             kind = type(fact)
             if kind is e.OrderSubmitted:
                 host = hosts.get(fact.order.strategy)
@@ -322,9 +322,9 @@ class Backtest:
         agenda, broker = self._agenda, self.broker.next_due
         return broker if not agenda or broker < agenda[0][0] else agenda[0][0]
 
-    def _schedule(self, ts: int, what: e.Clock) -> None:
+    def _schedule(self, ts: int, what: e.Clock, cause: int = 0) -> None:
         self._agenda_n += 1
-        heapq.heappush(self._agenda, (ts, self._agenda_n, what))
+        heapq.heappush(self._agenda, (ts, self._agenda_n, what, cause))
 
     def _advance(self, until: int) -> None:
         """Let everything happen that is due before ``until``."""
@@ -333,9 +333,9 @@ class Backtest:
             if self.broker.next_due <= due:
                 self._reports(self.broker.advance(due))
                 continue
-            _, _, what = heapq.heappop(self._agenda)
+            _, _, what, cause = heapq.heappop(self._agenda)
             if isinstance(what, e.TimerFired):
-                self.journal.append(what, what.ts, 0)
+                self.journal.append(what, what.ts, cause)
                 targets = [self.hosts[what.strategy]]
             else:
                 self._session(what)

@@ -160,21 +160,7 @@ WORLDS = {
 }
 
 
-OPTIONS_OPEN = pytest.mark.xfail(
-    strict=False,
-    reason="the engine stores what an option order adds, not the symbol's exposure; closing a long leg is exempt",
-)
-OPEN = {
-    "two strategies": pytest.mark.xfail(
-        strict=False, reason="the engine takes a strategy's exposure for the account's where one symbol is held"
-    ),
-    "options": OPTIONS_OPEN,
-    "options, two strategies, slow broker": OPTIONS_OPEN,
-}
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("world", [pytest.param(w, id=name, marks=OPEN.get(name, ())) for name, w in WORLDS.items()])
+@pytest.mark.parametrize("world", [pytest.param(w, id=name) for name, w in WORLDS.items()])
 def test_a_real_run_holds_every_invariant(world: World, seed: int) -> None:
     backtest = world.run(seed)
     journal = backtest.journal
