@@ -160,6 +160,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("world", [pytest.param(w, id=name) for name, w in WORLDS.items()])
 def test_a_real_run_holds_every_invariant(world: World, seed: int) -> None:
     backtest = world.run(seed)
