@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, FloatOperation, localcontext
-from hashlib import sha256
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from northstar_core.engine.engine import Engine
 from northstar_core.engine.portfolio import mark_price
@@ -25,7 +23,6 @@ from northstar_core.model import events as e
 from northstar_core.model.account import Grant
 from northstar_core.model.errors import NorthstarError, ParameterError, StrategyError
 from northstar_core.model.execution import AccountActivity, ExecutionReport
-from northstar_core.model.instrument import Option, instrument
 from northstar_core.model.journal import Journal
 from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
 from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
@@ -33,6 +30,7 @@ from northstar_core.model.tape import Tape
 from northstar_core.research.feed import Chunk, Feed
 from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.research.result import Result
+from northstar_core.research.wanted import listens, wanted
 from northstar_core.sim.broker import SimBroker
 from northstar_core.sim.fills import FillAt
 from northstar_core.sim.latency import NEVER
@@ -92,7 +90,7 @@ class Backtest:
             raise ParameterError(f"strategies {ids}: give one or more with different names")
         self.strategies = strategies
         self.model = model or SimModel()
-        self.tape = _wanted(tape, strategies, fills_on_ticks=self.model.fill_at is FillAt.QUOTE)
+        self.tape = wanted(tape, strategies, fills_on_ticks=self.model.fill_at is FillAt.QUOTE)
         self.feed = Feed(self.tape)
         self.cash = cash
         self.limits = limits or default_limits(cash, daily=tape.daily)
@@ -219,7 +217,7 @@ class Backtest:
         """Any mix of bars, quotes and trades, any number of strategies, warming or not."""
         journal, engine, broker = self.journal, self.engine, self.broker
         listeners = {
-            symbol: [host for host in self.hosts.values() if _listens(host.strategy, symbol)] for symbol in self.tape.symbols
+            symbol: [host for host in self.hosts.values() if listens(host.strategy, symbol)] for symbol in self.tape.symbols
         }
         for n, event in enumerate(events, first + 1):
             ts, kind = event.ts, type(event)
@@ -456,57 +454,3 @@ def _raised_in(error: BaseException, handler: Callable[..., Any]) -> bool:
             return True
         tb = tb.tb_next
     return False
-
-
-def _listens(strategy: Strategy, symbol: str) -> bool:
-    """Whether a strategy wants a symbol: it names it, or wants the options on its underlying, or names nothing and so wants all."""
-    wanted, chains = strategy.symbols, strategy.options_on
-    if not wanted or symbol in wanted:
-        return True
-    traded = instrument(symbol) if chains else None
-    return isinstance(traded, Option) and traded.underlying in chains
-
-
-def _wanted(tape: Tape, strategies: Sequence[Strategy], *, fills_on_ticks: bool) -> Tape:
-    """The tape without what nobody uses.
-
-    Symbols: those that some strategy wants. Quotes and prints: of symbols that have no bars; of others only where a strategy
-    handles them, or orders fill on them.
-
-    Raises
-    ------
-    ParameterError
-        If a strategy names a symbol the tape does not have.
-    """
-    have = tape.symbols
-    if not have:
-        raise ParameterError("the data hold no rows for this run; widen --start/--end or choose other symbols")
-    for strategy in strategies:
-        for symbol in strategy.symbols:
-            if symbol not in have:
-                raise ParameterError(f"{strategy.strategy_id}: no data for symbol {symbol!r}; the data have {', '.join(have[:12])}")
-    keep = {symbol for symbol in have if any(_listens(strategy, symbol) for strategy in strategies)}
-    barred = set(Tape(bars=tape.bars).symbols)
-    quoted = keep if fills_on_ticks or _handle(strategies, "on_quote") else keep - barred
-    printed = keep if fills_on_ticks or _handle(strategies, "on_trade") else keep - barred
-    return msgspec.structs.replace(
-        tape, bars=_only(tape.bars, keep), quotes=_only(tape.quotes, quoted), trades=_only(tape.trades, printed)
-    )
-
-
-def _handle(strategies: Sequence[Strategy], handler: str) -> bool:
-    """Whether some strategy has a handler of its own."""
-    return any(getattr(type(strategy), handler) is not getattr(Strategy, handler) for strategy in strategies)
-
-
-def _only(table: Any, symbols: set[str]) -> Any:
-    """A table with the rows of these symbols; None where there are none."""
-    if table is None or symbols >= set(table.symbols):
-        return table
-    codes = [code for code, symbol in enumerate(table.symbols) if symbol in symbols]
-    return table.take(np.isin(table.code, codes)) if codes else None
-
-
-def code_digest(text: str) -> str:
-    """Return the sha256 of a piece of code."""
-    return sha256(text.encode()).hexdigest()

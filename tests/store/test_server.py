@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def wait_for(condition: object, wait_s: float = 30.0) -> None:
     deadline = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        threading.Event().wait(0.01)  # the other process has no way to tell us
 
 
 @pytest.fixture
