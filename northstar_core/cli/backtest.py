@@ -102,6 +102,12 @@ def backtest(
         show_report(report)
 
 
+def denied(report: dict[str, Any]) -> str:
+    """Say how many orders were refused, and why."""
+    reasons = report.get("denied") or {}
+    return f" · {sum(reasons.values()):,} denied ({', '.join(f'{reason} {n:,}' for reason, n in reasons.items())})" if reasons else ""
+
+
 def show_report(report: dict[str, Any]) -> None:
     """Print a run's report for people."""
     metrics, timings = report["metrics"], report["timings"]
@@ -109,7 +115,7 @@ def show_report(report: dict[str, Any]) -> None:
         ("run", report["run_id"]),
         ("data", f"{report['data']['source']} · {report['rows']:,} rows · {report['data']['start']} to {report['data']['end']}"),
         ("limits", report["limits"]),
-        ("orders", f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips"),
+        ("orders", f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips{denied(report)}"),
         ("equity", f"{show.money(report['cash'])} → {show.money(report['final_equity'])} (P&L {show.money(report['pnl'])}, fees {show.money(report['fees'])})"),
         ("Sharpe", f"{show.ratio(metrics.get('sharpe'))} · max drawdown {show.percent(metrics.get('max_drawdown'))} · win rate {show.percent(metrics.get('win_rate'))}"),
         ("speed", f"{report['rows'] / max(timings['run'], 1e-9):,.0f} rows/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from northstar_core.model.errors import JournalError
+from northstar_core.model.events import OrderDenied
 from northstar_core.model.journal import Journal
 from northstar_core.research.backtest import Progress
 from northstar_core.research.result import Result
@@ -52,12 +54,15 @@ class Evidence:
                 raise JournalError(f"{self._file.name}: the journal cannot be written: {error.strerror}") from None
             self._written += len(lines)
 
-    def close(self, result: Result | None, *, load_s: float) -> None:
-        """Append the rest; with a result, also its summary."""
+    def close(self, result: Result, *, load_s: float) -> None:
+        """Append the rest of the journal, and beside it what the run came to, finished or not."""
         self._append()
         self._file.close()
-        if result is not None:
-            (self.folder / SUMMARY_FILE).write_text(json.dumps(summary(result, load_s=load_s), indent=1))
+        text = json.dumps(summary(result, load_s=load_s), indent=1)
+        try:
+            (self.folder / SUMMARY_FILE).write_text(text)
+        except OSError as error:
+            raise JournalError(f"{self.folder / SUMMARY_FILE}: cannot be written: {error.strerror}") from None
 
 
 def summary(result: Result, *, load_s: float = 0.0) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def summary(result: Result, *, load_s: float = 0.0) -> dict[str, Any]:
         "bars": result.bars,
         "rows": result.rows,
         "orders": len(result.orders),
+        "denied": _denied(result),
         "fills": len(result.fill_events),
         "trades": len(result.round_trips),
         "cash": str(result.cash),
@@ -92,3 +98,8 @@ def summary(result: Result, *, load_s: float = 0.0) -> dict[str, Any]:
 
 def _iso(ns: int) -> str:
     return datetime.fromtimestamp(ns // 10**9, UTC).isoformat()
+
+
+def _denied(result: Result) -> dict[str, int]:
+    """How many orders were refused, by reason."""
+    return dict(Counter(str(record.event.reason) for record in result.journal.records if isinstance(record.event, OrderDenied)))

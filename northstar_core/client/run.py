@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from northstar_core.client.evidence import Evidence
+from northstar_core.client.interrupt import Interrupt
 from northstar_core.client.live_view import LiveView
 from northstar_core.model.errors import ParameterError, SettingsError
 from northstar_core.model.tape import Tape
@@ -55,22 +57,30 @@ async def run(strategy: Strategy | list[Strategy]) -> Result:
     loaded = time.perf_counter() - started
     evidence = Evidence(Path(spec.run_dir), test.journal) if spec.run_dir else None
     view = LiveView.in_notebook(test) if not path else None
-    result = None
-    steps = test.steps()
     try:
-        for progress in steps:
-            if evidence is not None:
-                evidence.keep(progress)
-            if view is not None:
-                view.show(progress)
-            await asyncio.sleep(0)  # widgets, a Stop button and interrupts get their turn
-        result = test.result()
-    finally:
-        steps.close()  # an interrupted run ends its journal
-        if view is not None:
-            view.close()
-        if evidence is not None:
-            evidence.close(result, load_s=loaded)
+        with Interrupt(test.strategies) as interrupt, closing(test.steps()) as steps:  # so a stopped run ends its journal
+            for progress in steps:
+                if evidence is not None:
+                    evidence.keep(progress)
+                if view is not None:
+                    view.show(progress)
+                await asyncio.sleep(0)  # widgets and a Stop button get their turn
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+    except BaseException:
+        with suppress(Exception):  # what went wrong is the news; what there is of the run is kept as far as it goes
+            _end(test, evidence, view, loaded)
+        raise
+    return _end(test, evidence, view, loaded)
+
+
+def _end(test: Backtest, evidence: Evidence | None, view: LiveView | None, load_s: float) -> Result:
+    """Keep what the run left, finished or not."""
+    if view is not None:
+        view.close()
+    result = test.result()
+    if evidence is not None:
+        evidence.close(result, load_s=load_s)
     return result
 
 

@@ -1,28 +1,39 @@
-"""A backtest as a job: a notebook, its parameters and a run specification in; an executed notebook, a tear sheet and a stored log out."""
+"""A backtest as a job: a notebook, its parameters and a run specification in; an executed notebook, a tear sheet and a stored log out.
+
+A run's seconds are mostly imports, so they are done side by side: the kernel boots while papermill is imported here, the store opens
+meanwhile, and what renders the tear sheet is imported while the strategy runs.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from northstar_core.jobs.cells import Progress
 from northstar_core.jobs.engine import Executed, execute, start_kernel
+from northstar_core.jobs.lean import defer_slow_imports, without_hadoop
 from northstar_core.jobs.notebook import Notebook, load_strategy
+from northstar_core.jobs.notebook import parameters as default_parameters
 from northstar_core.jobs.parameters import check_parameters
 from northstar_core.jobs.provenance import provenance
+from northstar_core.jobs.run_folder import absolute, new_folder, read_summary, report_of, run_name
 from northstar_core.model.errors import JournalError, NorthstarError, SettingsError
-from northstar_core.research.spec import JOURNAL_FILE, SPEC_VARIABLE, SUMMARY_FILE, RunSpec, write_spec
+from northstar_core.research.spec import JOURNAL_FILE, SPEC_FILE, SPEC_VARIABLE, RunSpec, write_spec
 from northstar_core.store.postgres import default_home
 
-SPEC_FILE = "spec.json"
+if TYPE_CHECKING:
+    from northstar_core.jobs.carrier import Carrier
+    from northstar_core.jobs.cells import Progress
+
+REPORT_FILE = "report.json"
 
 
 class RunFailed(NorthstarError):
@@ -75,58 +86,73 @@ def run_backtest(
     started = time.perf_counter()
     book = Notebook.read(notebook)
     strategy = load_strategy(book)
-    parameters = check_parameters(book, given, strategy=strategy)
-    spec = _absolute(spec)
-    name = strategy.name or strategy.__name__
-    folder = _new_folder(out or (home or default_home()) / "runs", _run_name(book, strategy, parameters, spec))
-    run_id = folder.name
+    book.only("run")
+    checked = check_parameters(book, given, strategy=strategy)
+    parameters = default_parameters(book) | checked
+    spec = absolute(spec)
+    folder = new_folder(out or (home or default_home()) / "runs", run_name(book, strategy, parameters, spec))
     spec = msgspec.structs.replace(
         spec, run_dir=str(folder), code={"strategy": book.strategy_sha256, "notebook": book.code_sha256}
     )
-    write_spec(spec, folder / SPEC_FILE)
     env = {SPEC_VARIABLE: str(folder / SPEC_FILE)}
-    kernel = start_kernel(book, env)
     stop = threading.Event()
-    try:
-        carrier = _carrier(run_id, book, parameters, env, home, folder, stop) if store else None
-        if carrier is not None:
-            carrier.wait_ready()
-    except BaseException:
-        kernel.close()
-        raise
-    executed = execute(
-        book, parameters=parameters, run_dir=folder, env=env, on_progress=on_progress, kernel=kernel, stop=stop
-    )
-    summary = _summary(folder)
-    log_error: NorthstarError | None = None
-    if carrier is not None:
+    with _stoppable(stop):
+        kernel = None
         try:
-            carrier.finish(_STATUS.get(executed.outcome, "failed"), summary)
-            if summary and carrier.head.hex() != summary["journal_sha256"]:
-                log_error = JournalError(
-                    f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, the run's in {summary['journal_sha256'][:16]}"
-                )
-        except NorthstarError as error:
-            log_error = error
-    report = _report(run_id, book, parameters, summary, executed)
-    if executed.executed_notebook.exists():
-        from northstar_core.jobs.report import export_html
+            write_spec(spec, folder / SPEC_FILE)
+            kernel = start_kernel(book, env)
+            carrier = _carrier(book, parameters, env, home, folder, stop) if store else None
+            _import_papermill(carrier)
+            if carrier is not None:
+                carrier.wait_ready()
+        except BaseException as error:
+            if kernel is not None:
+                kernel.close()
+            shutil.rmtree(folder, ignore_errors=True)  # nothing ran: nothing to keep
+            if isinstance(error, OSError):
+                raise SettingsError(f"{folder}: {error.strerror or error}; choose another folder with --out") from None
+            raise
+        threading.Thread(target=_import_nbconvert, name="import-nbconvert", daemon=True).start()
+        run_id = carrier.run_id if carrier is not None else folder.name
+        executed, trouble = _execute(book, checked, folder, env, on_progress, kernel, stop)
+        summary = read_summary(folder)
+        status = _STATUS.get(executed.outcome, "failed")
+        if carrier is not None:
+            try:
+                carrier.finish(status, summary)
+                if summary and carrier.head.hex() != summary["journal_sha256"]:
+                    raise JournalError(
+                        f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, the run's in {summary['journal_sha256'][:16]}"
+                    )
+            except NorthstarError as error:
+                trouble = trouble if isinstance(trouble, NorthstarError) and not stop.is_set() else error
+        report = report_of(run_id, book, parameters, summary, executed)
+        try:
+            if executed.executed_notebook.is_file():
+                from northstar_core.jobs.report import export_html
 
-        report["report_html"] = str(export_html(executed.executed_notebook, folder / f"{book.path.stem}.html"))
-    seconds = summary.get("seconds", {})
-    report["timings"] = {
-        "load": round(seconds.get("load", 0.0), 4),
-        "run": round(seconds.get("run", 0.0), 4),
-        "journal": round(carrier.wait_s if carrier is not None else 0.0, 4),
-        "notebook": round(executed.seconds - seconds.get("load", 0.0) - seconds.get("run", 0.0), 4),
-        "total": round(time.perf_counter() - started, 4),
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=1))
-    if log_error is not None:
-        raise RunFailed(f"{log_error}; what was committed is whole, evidence in {folder}", 3, report)
+                report["report_html"] = str(export_html(executed.executed_notebook, folder / f"{book.path.stem}.html"))
+        except NorthstarError as error:
+            trouble = trouble or error
+        seconds = summary.get("seconds", {})
+        report["timings"] = {
+            "load": round(seconds.get("load", 0.0), 4),
+            "run": round(seconds.get("run", 0.0), 4),
+            "journal": round(carrier.wait_s if carrier is not None else 0.0, 4),
+            "notebook": round(executed.seconds - seconds.get("load", 0.0) - seconds.get("run", 0.0), 4),
+            "total": round(time.perf_counter() - started, 4),
+        }
+        try:
+            (folder / REPORT_FILE).write_text(json.dumps(report, indent=1))
+        except OSError as error:
+            trouble = trouble or SettingsError(f"{folder / REPORT_FILE}: cannot be written: {error.strerror}")
+    if trouble is not None:
+        report["outcome"], report["error"] = "failed", str(trouble)
+        raise RunFailed(f"{trouble}; evidence in {folder}", 3, report)
     if executed.outcome != "completed":
         raise RunFailed(f"{executed.error or executed.outcome}; evidence in {folder}", executed.exit_code, report)
     if not summary:
+        name = strategy.name or strategy.__name__
         raise RunFailed(
             f"{book.path}: strategy {name} was never run; the run cell must await northstar.run(...)", 1, report
         )
@@ -136,107 +162,69 @@ def run_backtest(
 _STATUS = {"completed": "completed", "interrupted": "stopped"}
 
 
+def _execute(
+    book: Notebook, given: Mapping[str, Any], folder: Path, env: Mapping[str, str],
+    on_progress: Callable[[Progress], None] | None, kernel: Any, stop: threading.Event,
+) -> tuple[Executed, NorthstarError | None]:  # fmt: skip
+    """Execute the notebook; where not even its evidence could be kept, say why."""
+    try:
+        return execute(
+            book, parameters=given, run_dir=folder, env=env, on_progress=on_progress, kernel=kernel, stop=stop
+        ), None
+    except NorthstarError as error:
+        return Executed("failed", folder / book.path.name, 0.0, str(error)), error
+    except OSError as error:
+        trouble = SettingsError(f"{folder}: {error.strerror or error}")
+        return Executed("failed", folder / book.path.name, 0.0, str(trouble)), trouble
+
+
+@contextmanager
+def _stoppable(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM ask the run to stop in order, before its cells and after them too; a second one ends it at once."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _import_papermill(carrier: Carrier | None) -> None:
+    """Import what executes notebooks, while the kernel boots and the store opens."""
+    defer_slow_imports()
+    with without_hadoop():  # which holds only before there are threads
+        if carrier is not None:
+            carrier.start()
+        import papermill.execute  # noqa: F401
+
+        import northstar_core.jobs.cells  # noqa: F401
+
+
+def _import_nbconvert() -> None:
+    """Import what renders the tear sheet, while the strategy runs."""
+    import nbconvert.exporters.templateexporter
+    import nbconvert.filters  # noqa: F401
+
+    import northstar_core.jobs.report  # noqa: F401
+
+
 def _carrier(
-    run_id: str,
-    book: Notebook,
-    parameters: Mapping[str, Any],
-    env: Mapping[str, str],
-    home: Path | None,
-    folder: Path,
-    stop: threading.Event,
-) -> Any:
+    book: Notebook, parameters: Mapping[str, Any], env: Mapping[str, str], home: Path | None, folder: Path, stop: threading.Event
+) -> Carrier:
     from northstar_core.jobs.carrier import Carrier
     from northstar_core.store.events import NewRun
 
     run = NewRun(
-        run_id=run_id, kind="backtest", notebook=str(book.path), notebook_sha256=book.code_sha256, parameters=parameters,
+        run_id=folder.name, kind="backtest", notebook=str(book.path), notebook_sha256=book.code_sha256, parameters=parameters,
         provenance=provenance(book, parameters, env) | {"folder": str(folder)},
     )  # fmt: skip
-    carrier = Carrier(home, run, folder / JOURNAL_FILE, on_failure=stop.set)
-    carrier.start()
-    return carrier
-
-
-def _absolute(spec: RunSpec) -> RunSpec:
-    """The spec with data paths that hold also in the kernel's folder.
-
-    Raises
-    ------
-    SettingsError
-        If a path leads nowhere.
-    """
-    paths = []
-    for path in spec.data:
-        full = Path(path).expanduser().absolute()
-        if not full.exists() and not any(sign in path for sign in "*?["):
-            raise SettingsError(f"--data {path}: there is no such file or folder")
-        paths.append(str(full))
-    return msgspec.structs.replace(spec, data=tuple(paths))
-
-
-def _run_name(book: Notebook, strategy: Any, parameters: Mapping[str, Any], spec: RunSpec) -> str:
-    """A name derived from what is run: the strategy, and a digest of its code, parameters and wiring."""
-    what = json.dumps([book.code_sha256, dict(parameters), msgspec.to_builtins(spec)], sort_keys=True, default=str)
-    name = strategy.name or strategy.__name__
-    return f"{''.join(c if c.isalnum() else '_' for c in name).lower()[:24]}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    """Make the run's own folder; runs of the same thing are counted.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be made.
-    """
-    n = 1
-    while True:
-        folder = parent.absolute() / f"{name}-{n}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            n += 1
-        except OSError as error:
-            raise SettingsError(
-                f"{folder}: cannot be made: {os.strerror(error.errno or 0)}; choose another folder with --out"
-            ) from None
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """What the kernel left; empty where the run did not end."""
-    try:
-        found: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_bytes())
-        return found
-    except (OSError, ValueError):
-        return {}
-
-
-def _report(
-    run_id: str, book: Notebook, parameters: Mapping[str, Any], summary: dict[str, Any], executed: Executed
-) -> dict[str, Any]:
-    """The run's report; nulls where the run did not get that far."""
-    sources = summary.get("data", [])
-    return {
-        "run_id": run_id,
-        "notebook": str(book.path),
-        "notebook_sha256": book.code_sha256,
-        "parameters": dict(parameters),
-        "outcome": executed.outcome,
-        "error": executed.error,
-        "strategies": summary.get("strategies"),
-        "data": {
-            "source": ", ".join(s["source"] for s in sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else ""),
-            "rows": sum(s["rows"] for s in sources),
-            "sha256": sources[0]["sha256"] if len(sources) == 1 else hashlib.sha256("".join(s["sha256"] for s in sources).encode()).hexdigest(),
-            "start": summary.get("start"),
-            "end": summary.get("end"),
-            "symbols": summary.get("symbols"),
-            "files": sources,
-        },
-        **{key: summary.get(key) for key in (
-            "bars", "rows", "orders", "fills", "trades", "cash", "final_equity", "pnl", "fees", "metrics", "limits", "assumptions", "journal_sha256",
-        )},
-        "executed_notebook": str(executed.executed_notebook),
-        "report_html": None,
-    }  # fmt: skip
+    return Carrier(home, run, folder / JOURNAL_FILE, on_failure=stop.set)

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+import msgspec
+
 from northstar_core.model.errors import NorthstarError, StoreError
 from northstar_core.store.events import EventWriter, NewRun
-from northstar_core.store.postgres import open_database
+from northstar_core.store.postgres import Database, open_database
 
 POLL_S = 0.02
 READ_BYTES = 4 << 20
@@ -53,6 +56,11 @@ class Carrier:
     def start(self) -> None:
         """Begin; returns at once."""
         self._thread.start()
+
+    @property
+    def run_id(self) -> str:
+        """The id under which the store has the run: the one asked for, or counted on from it where that was taken."""
+        return self.run.run_id
 
     def wait_ready(self) -> None:
         """Wait until the run is registered.
@@ -96,7 +104,7 @@ class Carrier:
         self._ready.set()
 
     async def _carry(self) -> None:
-        async with open_database(self._home) as database, await EventWriter.start(database, self.run) as writer:
+        async with open_database(self._home) as database, await self._register(database) as writer:
             self._ready.set()
             tail, offset = b"", 0
             while True:
@@ -114,6 +122,18 @@ class Carrier:
                     await asyncio.sleep(POLL_S)
             status, summary = self._status
             self.head = (await writer.finish(status, summary)).hash
+
+
+    async def _register(self, database: Database) -> EventWriter:
+        """Register the run; its number counts on where another folder's run has the id."""
+        while True:
+            try:
+                return await EventWriter.start(database, self.run)
+            except StoreError as error:
+                name, _, n = self.run.run_id.rpartition("-")
+                if not isinstance(error.__context__, asyncpg.UniqueViolationError) or not n.isdigit():
+                    raise
+                self.run = msgspec.structs.replace(self.run, run_id=f"{name}-{int(n) + 1}")
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -1,6 +1,6 @@
 """The kernel's own process: ``python -m northstar_core.jobs.kernel_main PARENT_PID CONNECTION_FILE``.
 
-ipykernel with four changes. It dies with its parent at once, even while C code holds the interpreter lock. It reads
+ipykernel with a few changes. It dies with its parent at once, even while C code holds the interpreter lock. It reads
 nobody's start-up files and keeps no history. And an interrupt reaches blocking code in a cell that also awaits: stock
 ipykernel cancels such a cell's task at its next ``await``, which a loop over a million bars may not have. And it
 reaches a cell that only waits: ipykernel 7 queues the cancellation in a loop that nothing wakes.
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -37,6 +37,16 @@ def in_cell(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def import_what_runs_need() -> None:
+    """Import what every run imports while the launcher imports its own: two seconds that nobody waits for."""
+    with suppress(Exception):  # what is wrong will be said again in the cell that needs it
+        import exchange_calendars  # noqa: F401
+        import pandas  # noqa: F401
+
+        import northstar_core.client.run
+        import northstar_core.data.history  # noqa: F401
 
 
 def main() -> None:
@@ -72,6 +82,8 @@ def main() -> None:
                 signal.signal(signal.SIGINT, interrupt)
                 yield
 
+    if "NORTHSTAR_RUN_SPEC" in os.environ:
+        import_what_runs_need()
     IPKernelApp.launch_instance(
         argv=[f"--f={connection_file}", "--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"],
         kernel_class=NorthstarKernel,

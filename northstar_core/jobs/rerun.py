@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from northstar_core.client.run import load_tape
-from northstar_core.jobs.backtest import SPEC_FILE
 from northstar_core.jobs.notebook import Notebook, load_strategy
 from northstar_core.model.errors import SettingsError
 from northstar_core.model.events import RunStarted
 from northstar_core.model.tape import Tape
 from northstar_core.research.backtest import Backtest
 from northstar_core.research.rules import load_rules
-from northstar_core.research.spec import RunSpec, read_spec
+from northstar_core.research.spec import SPEC_FILE, RunSpec, read_spec
 from northstar_core.strategy.base import Strategy
 
 

@@ -19,6 +19,7 @@ from northstar_core.sim.model import SimModel
 from northstar_core.sim.slippage import BpsSlippage, ImpactSlippage, Slippage, TickSlippage
 
 SPEC_VARIABLE = "NORTHSTAR_RUN_SPEC"
+SPEC_FILE = "spec.json"
 JOURNAL_FILE = "journal.log"
 PROGRESS_FILE = "progress.json"
 SUMMARY_FILE = "summary.json"
