@@ -45,7 +45,8 @@ def run_of(path: Path) -> Result:
 
 
 def test_the_shipped_notebooks_are_these() -> None:
-    assert [path.stem for path in STRATEGIES] == ["mean_reversion", "put_vertical", "sma_momentum", "volatility_breakout"]
+    strategies = ["mean_reversion", "put_vertical", "sma_momentum", "volatility_breakout"]
+    assert [path.stem for path in STRATEGIES] == strategies
     assert [path.stem for path in TUTORIALS] == ["01_first_strategy", "02_own_data"]
 
 
