@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from northstar_core.model.instrument import Combo, Equity, Option, Right, combo, instrument
     from northstar_core.model.market import Bar, Quote, Trade
     from northstar_core.model.order import OrderStatus, OrderType, Side, TimeInForce
+    from northstar_core.research.plugins import plugin
     from northstar_core.research.result import Result
     from northstar_core.research.tearsheet import tear_sheet
     from northstar_core.strategy import indicators
@@ -29,14 +30,14 @@ _HOMES = {
     "combo": "model.instrument", "instrument": "model.instrument",
     "Bar": "model.market", "Quote": "model.market", "Trade": "model.market",
     "OrderStatus": "model.order", "OrderType": "model.order", "Side": "model.order", "TimeInForce": "model.order",
-    "Result": "research.result", "tear_sheet": "research.tearsheet",
+    "Result": "research.result", "plugin": "research.plugins", "tear_sheet": "research.tearsheet",
     "Params": "strategy.base", "Range": "strategy.base", "Strategy": "strategy.base", "Context": "strategy.context",
 }  # fmt: skip
 
 __all__ = [
     "Bar", "Combo", "Context", "Equity", "Option", "OrderFilled", "OrderStatus", "OrderType", "Params", "Quote", "Range", "Result", "Right",
     "Side", "Strategy", "TimeInForce", "TimerFired", "Trade", "backtest", "combo", "configure", "demo_market", "indicators",
-    "instrument", "run", "tear_sheet",
+    "instrument", "plugin", "run", "tear_sheet",
 ]  # fmt: skip
 
 

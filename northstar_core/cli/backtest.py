@@ -54,18 +54,20 @@ def broker_of(fill_at: str, touch: bool, volume_share: str, commission: str, sli
 @click.option("--cash", default="100000", show_default=True, help="Opening cash, dollars.")
 @click.option("--limits", type=click.Path(path_type=Path), help="Limit set (TOML); default: research-default, see northstar limits.")
 @click.option("--rule", "rules", multiple=True, metavar="NAME", help="A plugged-in risk rule.")
+@click.option("--simulator", metavar="NAME", help="A plugged-in simulated broker instead of ours.")
+@click.option("--actions", metavar="FILE", help="Splits and dividends (CSV: symbol,ex_date,ratio,dividend).")
 @broker_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for this run's folder; default .northstar/runs.")
 @click.option("--no-store", is_flag=True, help="Do not write the timeline to the event store; it stays in the run's journal.log.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def backtest(
     notebook: Path, params: tuple[tuple[str, str], ...], data: tuple[str, ...], start: str | None, end: str | None, hours: str,
-    calendar: str, cash: str, limits: Path | None, rules: tuple[str, ...], out: Path | None, no_store: bool, as_json: bool, **broker: Any,
+    calendar: str, cash: str, limits: Path | None, rules: tuple[str, ...], simulator: str | None, actions: str | None, out: Path | None, no_store: bool, as_json: bool, **broker: Any,
 ) -> None:  # fmt: skip
     """Run a strategy NOTEBOOK over historical data, through the whole order path."""
     from northstar_core.jobs.backtest import RunFailed, run_backtest
     from northstar_core.research.limits import parse_limits
-    from northstar_core.research.rules import load_rules
+    from northstar_core.research.plugins import load_rules, plugin
     from northstar_core.research.spec import RunSpec
 
     try:
@@ -82,12 +84,14 @@ def backtest(
             raise SettingsError(f"--limits {limits}: {error.strerror}") from None
         parse_limits(text, money, where=str(limits))
     load_rules(rules)
+    if simulator is not None:
+        plugin("broker", simulator)
     twice = sorted({name for name, _ in params if [n for n, _ in params].count(name) > 1})
     if twice:
         raise SettingsError(f"-p {twice[0]}: given twice")
     spec = RunSpec(
         data=data, start=start, end=end, hours=hours, calendar=calendar, cash=money, limits=text,
-        limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules,
+        limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules, simulator=simulator, actions=actions,
     )  # fmt: skip
     try:
         with show.progress_bar(notebook.stem, shown=sys.stderr.isatty()) as on_progress:

@@ -23,7 +23,7 @@ from northstar_core.model.errors import ParameterError, SettingsError
 from northstar_core.model.tape import Tape
 from northstar_core.research.backtest import Backtest
 from northstar_core.research.result import Result
-from northstar_core.research.rules import load_rules
+from northstar_core.research.plugins import load_rules, plugin
 from northstar_core.research.spec import SPEC_VARIABLE, Broker, RunSpec, read_spec
 from northstar_core.strategy.base import Strategy
 
@@ -111,7 +111,7 @@ def _backtest(strategy: Strategy | list[Strategy], spec: RunSpec, data: Any) -> 
     tape = data if isinstance(data, Tape) else load_tape(spec, strategy, data)
     return Backtest(
         strategy, tape, cash=spec.cash, limits=spec.limit_set(daily=tape.daily), model=spec.broker.model(),
-        rules=load_rules(spec.rules), code=spec.code,
+        simulator=plugin("broker", spec.simulator) if spec.simulator else None, rules=load_rules(spec.rules), code=spec.code,
     )  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def load_tape(spec: RunSpec, strategy: Strategy | list[Strategy], data: Any = No
     everything = any(s.options_on or not s.symbols for s in strategies)  # a chain is known only once it is read
     return history.read(
         source, symbols=None if everything else wanted, start=spec.start, end=spec.end, calendar=spec.calendar, session=spec.hours,  # type: ignore[arg-type]
+        actions=spec.actions,
     )  # fmt: skip
 
 

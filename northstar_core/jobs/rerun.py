@@ -12,7 +12,7 @@ from northstar_core.model.errors import SettingsError
 from northstar_core.model.events import RunStarted
 from northstar_core.model.tape import Tape
 from northstar_core.research.backtest import Backtest
-from northstar_core.research.rules import load_rules
+from northstar_core.research.plugins import load_rules, plugin
 from northstar_core.research.spec import SPEC_FILE, RunSpec, read_spec
 from northstar_core.strategy.base import Strategy
 
@@ -59,5 +59,5 @@ class Recorded:
         """Return the run, ready to be run again."""
         return Backtest(
             self.strategies(), self.tape, cash=self.spec.cash, limits=self.spec.limit_set(daily=self.tape.daily),
-            model=self.spec.broker.model(), rules=load_rules(self.spec.rules), code=self.spec.code,
+            model=self.spec.broker.model(), simulator=plugin("broker", self.spec.simulator) if self.spec.simulator else None, rules=load_rules(self.spec.rules), code=self.spec.code,
         )  # fmt: skip

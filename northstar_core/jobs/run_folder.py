@@ -33,7 +33,13 @@ def absolute(spec: RunSpec) -> RunSpec:
         if not full.exists() and not glob.glob(str(full), recursive=True):
             raise SettingsError(f"--data {path}: there is no such file or folder")
         paths.append(str(full))
-    return msgspec.structs.replace(spec, data=tuple(paths))
+    actions = spec.actions
+    if actions is not None:
+        full = Path(actions).expanduser().absolute()
+        if not full.is_file():
+            raise SettingsError(f"--actions {actions}: there is no such file")
+        actions = str(full)
+    return msgspec.structs.replace(spec, data=tuple(paths), actions=actions)
 
 
 def run_name(book: Notebook, strategy: Any, parameters: Mapping[str, Any], spec: RunSpec) -> str:

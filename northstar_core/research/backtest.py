@@ -28,6 +28,7 @@ from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
 from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
 from northstar_core.model.tape import Tape
 from northstar_core.research.feed import Chunk, Feed
+from northstar_core.research.plugins import Simulator
 from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.research.result import Result
 from northstar_core.research.wanted import listens, wanted
@@ -69,6 +70,8 @@ class Backtest:
         How the simulated broker behaves.
     rules
         Plugged-in risk rules, asked before the built-in checks.
+    simulator
+        What makes the simulated broker; by default ``SimBroker``.
     code
         Names of pieces of code and their sha256, for the record.
     """
@@ -82,6 +85,7 @@ class Backtest:
         limits: LimitSet | None = None,
         model: SimModel | None = None,
         rules: tuple[Rule, ...] = (),
+        simulator: Callable[..., Simulator] | None = None,
         code: Mapping[str, str] | None = None,
     ) -> None:
         strategies = [strategies] if isinstance(strategies, Strategy) else list(strategies)
@@ -98,7 +102,7 @@ class Backtest:
         self.journal = Journal()
         self.engine = Engine(rules)
         ticks = tick_symbols(self.tape, self.model.fill_at)
-        self.broker = SimBroker(
+        self.broker: Simulator = (simulator or SimBroker)(
             ACCOUNT, cash, self.model, self.tape.actions, ticks=ticks, prices=self._price, closed=bool(tape.sessions)
         )
         self._last: Any = self.engine.state.marks if ticks or self.model.fill_at is not FillAt.NEXT_OPEN else None

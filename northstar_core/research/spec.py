@@ -74,7 +74,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limits: str | None = None  #: TOML; None: the default set
     limits_name: str = "limits"
     broker: Broker = Broker()
+    actions: str | None = None  #: a file of splits and dividends
     rules: tuple[str, ...] = ()  #: names of plugged-in risk rules
+    simulator: str | None = None  #: name of a plugged-in simulated broker
     code: dict[str, str] = {}  #: names of pieces of code and their sha256
     run_dir: str | None = None  #: where the journal and the summary go
 
