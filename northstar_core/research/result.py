@@ -11,15 +11,19 @@ import numpy as np
 
 from northstar_core.model import events as e
 from northstar_core.model.instrument import exact, instrument
-from northstar_core.model.journal import Journal
+from northstar_core.model.journal import Journal, plain
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
-from northstar_core.research import metrics
+from northstar_core.research import costs, metrics
+from northstar_core.research.curve import Curve, equity_curve, marks
 from northstar_core.research.limits import LimitSet
 from northstar_core.strategy.base import Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+
+    from northstar_core.research.tearsheet import TearSheet
 
 ZERO = Decimal(0)
 
@@ -27,8 +31,8 @@ ZERO = Decimal(0)
 class Result:
     """A finished (or stopped) backtest.
 
-    Tables are pandas DataFrames with tz-aware New York times; money in them is ``Decimal``. ``equity`` is marked at bar closes and
-    derived from the fills and the tape, in float.
+    Tables are pandas DataFrames with tz-aware New York times; money in them is ``Decimal``. ``equity`` is marked at bar
+    closes and derived from the fills and the tape, in float.
     """
 
     def __init__(
@@ -60,12 +64,28 @@ class Result:
     def bars(self) -> int:
         """Bars consumed."""
         bars = self.tape.bars
-        return 0 if bars is None else int(np.searchsorted(bars.ts, self.journal.records[-1].ts, side="right"))
+        return 0 if bars is None else int(np.searchsorted(bars.ts, self.end, side="right"))
 
     @property
     def rows(self) -> int:
         """Rows of the tape consumed: bars, quotes and prints."""
         return self.journal.ticks
+
+    @property
+    def start(self) -> int:
+        """When the run began, ns UTC; 0 if it never did."""
+        return self.journal.records[0].ts if self.journal.records else 0
+
+    @property
+    def end(self) -> int:
+        """How far the run got, ns UTC; 0 if it never began."""
+        return self.journal.records[-1].ts if self.journal.records else 0
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the data were generated."""
+        made = ("synthetic", "generated")
+        return any(s.layout in made or s.name.startswith(made) for s in self.tape.sources)
 
     @property
     def digest(self) -> str:
@@ -86,11 +106,31 @@ class Result:
         """Every change of a position without an order."""
         return self.of(e.PositionAdjusted)
 
+    @property
+    def moves(self) -> list[e.OrderFilled | e.PositionAdjusted]:
+        """Whatever changed positions or cash."""
+        return [*self.fill_events, *self.adjustments]
+
     @cached_property
     def books(self) -> e.Books:
-        """The books at the end."""
-        taken: list[e.SnapshotTaken] = self.of(e.SnapshotTaken)
-        return taken[-1].books
+        """The books at the end; of a run that has not ended, what its fills and adjustments add up to."""
+        if self.journal.records and isinstance(self.journal.records[-1].event, e.RunFinished):
+            taken: list[e.SnapshotTaken] = self.of(e.SnapshotTaken)
+            return taken[-1].books
+        opened: list[e.AccountOpened] = self.of(e.AccountOpened)
+        account = opened[0].account if opened else "main"
+        cash, held = self.cash, dict[tuple[str, str, str], Decimal]()
+        for fill in self.fill_events:
+            signed = fill.qty * fill.side.sign
+            cash -= signed * fill.price * instrument(fill.symbol).multiplier + fill.fees
+            key = (fill.account, fill.strategy, fill.symbol)
+            held[key] = held.get(key, ZERO) + signed
+        for change in self.adjustments:
+            cash += change.cash
+            key = (change.account, change.strategy, change.symbol)
+            held[key] = held.get(key, ZERO) + change.qty
+        holdings = tuple(e.Holding(*key, plain(qty)) for key, qty in sorted(held.items()) if qty)
+        return e.Books(cash={account: plain(cash)}, holdings=holdings, orders=())
 
     @cached_property
     def final_equity(self) -> Decimal:
@@ -111,25 +151,12 @@ class Result:
         return sum((fill.fees for fill in self.fill_events), ZERO)
 
     def _last_price(self, symbol: str) -> float:
-        times, prices = self._marks(symbol)
+        times, prices = self.marks(symbol)
         return float(prices[-1]) if len(times) else 0.0
 
-    def _marks(self, symbol: str) -> tuple[Any, Any]:
-        """Times and prices at which a symbol was marked, among the rows consumed."""
-        end = self.journal.records[-1].ts
-        for table, column in ((self.tape.bars, "close"), (self.tape.quotes, "mid"), (self.tape.trades, "price")):
-            if table is None or symbol not in table.symbols:
-                continue
-            rows = np.flatnonzero((table.code == table.symbols.index(symbol)) & (table.ts <= end))
-            if not len(rows):
-                continue
-            if column == "mid":
-                bid, ask = table.bid[rows], table.ask[rows]
-                prices = np.where((bid > 0) & (ask > 0), (bid + ask) / 2, np.maximum(bid, ask))
-                seen = prices > 0
-                return table.ts[rows][seen], prices[seen]
-            return table.ts[rows], getattr(table, column)[rows]
-        return np.array([], dtype=np.int64), np.array([])
+    def marks(self, symbol: str) -> tuple[Any, Any]:
+        """Return the times (ns UTC) and prices at which a symbol was marked (``curve.marks``)."""
+        return marks(self.tape, symbol, self.end, self.moves)
 
     # ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,7 +172,8 @@ class Result:
              _key(r.event, "order_id"), encode(r.event).decode())
             for r in self.journal.records
         ]  # fmt: skip
-        frame = pd.DataFrame(rows, columns=["seq", "time", "cause", "kind", "strategy", "symbol", "order_id", "event"]).set_index("seq")
+        names = ["seq", "time", "cause", "kind", "strategy", "symbol", "order_id", "event"]
+        frame = pd.DataFrame(rows, columns=names).set_index("seq")
         frame["time"] = _times(frame["time"])
         return frame
 
@@ -158,10 +186,10 @@ class Result:
         for event in self.of(PlaceOrder, e.OrderDenied, *_ENDS, e.OrderSubmitted, e.OrderFilled):
             if isinstance(event, PlaceOrder):
                 rows.setdefault(event.order_id, {
-                    "time": event.ts, "strategy": event.strategy, "symbol": event.symbol, "side": str(event.side), "qty": event.qty,
-                    "type": str(event.order_type), "limit_price": event.limit_price, "stop_price": event.stop_price,
-                    "tif": str(event.tif), "status": "ASKED", "filled_qty": ZERO, "avg_price": None, "fees": ZERO, "reason": "",
-                    "_value": ZERO, "_units": ZERO,
+                    "time": event.ts, "strategy": event.strategy, "symbol": event.symbol, "side": str(event.side),
+                    "qty": event.qty, "type": str(event.order_type), "limit_price": event.limit_price,
+                    "stop_price": event.stop_price, "tif": str(event.tif), "status": "ASKED", "filled_qty": ZERO,
+                    "avg_price": None, "fees": ZERO, "reason": "", "_value": ZERO,
                 })  # fmt: skip
                 continue
             order_id = event.order.order_id if isinstance(event, e.OrderSubmitted) else event.order_id
@@ -185,7 +213,7 @@ class Result:
             return pd.DataFrame(columns=["time", "strategy", "symbol", "side", "qty", "type", "status"])
         frame.index.name = "order_id"
         frame["time"] = _times(frame["time"])
-        return frame.drop(columns=["_value", "_units"])
+        return frame.drop(columns=["_value"])
 
     @cached_property
     def fills(self) -> pd.DataFrame:
@@ -193,10 +221,11 @@ class Result:
         import pandas as pd
 
         names = ["time", "strategy", "symbol", "side", "qty", "price", "fees", "order_id", "exec_id"]
-        frame = pd.DataFrame(
-            [(f.ts, f.strategy, f.symbol, str(f.side), f.qty, f.price, f.fees, f.order_id, f.exec_id) for f in self.fill_events],
-            columns=names,
-        )
+        rows = [
+            (f.ts, f.strategy, f.symbol, str(f.side), f.qty, f.price, f.fees, f.order_id, f.exec_id)
+            for f in self.fill_events
+        ]
+        frame = pd.DataFrame(rows, columns=names)
         frame["time"] = _times(frame["time"])
         return frame
 
@@ -220,47 +249,36 @@ class Result:
 
     @cached_property
     def equity(self) -> pd.DataFrame:
-        """Equity at each instant a price became known: columns ``equity``, ``cash``, ``exposure`` (gross), ``drawdown``."""
+        """Equity at each instant a price became known: ``equity``, ``cash``, ``exposure`` (gross), ``drawdown``."""
         import pandas as pd
 
-        ts, equity, cash, exposure = self.equity_arrays()
+        ts, equity, cash, exposure = self.curve
         frame = pd.DataFrame({"equity": equity, "cash": cash, "exposure": exposure}, index=_times(pd.Series(ts)).array)
         frame.index.name = "time"
-        frame["drawdown"] = frame["equity"] / frame["equity"].cummax() - 1
+        frame["drawdown"] = self.curve.drawdown(float(self.cash))
         return frame
 
+    @cached_property
+    def returns(self) -> pd.Series[float]:
+        """Returns of equity from session close to session close, by the session's date (``metrics.daily_returns``)."""
+        import pandas as pd
+
+        ts, equity, _, _ = self.curve
+        sessions = [s for s in self.tape.sessions if len(ts) and s.close >= ts[0]]
+        values = metrics.daily_returns(equity, [s.close for s in sessions], float(self.cash), ts)
+        labels = [session.label for session in sessions[: len(values)]]
+        if len(labels) < len(values):  # a tape without sessions is one span
+            labels = [stamp.date() for stamp in _times(pd.Series(ts[-1:]))]
+        return pd.Series(values, index=pd.DatetimeIndex(labels, name="session"), name="return", dtype=float)
+
+    @cached_property
+    def curve(self) -> Curve:
+        """``equity`` as arrays."""
+        return equity_curve(self.tape, float(self.cash), self.moves, self.end)
+
     def equity_arrays(self) -> tuple[Any, Any, Any, Any]:
-        """Return times (ns), equity, cash and gross exposure, each of shape (n,): marked at the latest price at each time."""
-        end = self.journal.records[-1].ts
-        moves: dict[str, list[tuple[int, float]]] = {}
-        cash_ts, cash_move = [], []
-        for record in self.journal.records:
-            event = record.event
-            if isinstance(event, e.OrderFilled):
-                signed = event.qty * event.side.sign
-                moves.setdefault(event.symbol, []).append((event.ts, float(signed)))
-                cash_ts.append(event.ts)
-                cash_move.append(float(-signed * event.price * instrument(event.symbol).multiplier - event.fees))
-            elif isinstance(event, e.PositionAdjusted):
-                if event.qty:
-                    moves.setdefault(event.symbol, []).append((event.ts, float(event.qty)))
-                if event.cash:
-                    cash_ts.append(event.ts)
-                    cash_move.append(float(event.cash))
-        ts = np.unique(np.concatenate([t.ts for t in self.tape.tables]))
-        ts = ts[ts <= end]
-        cash = float(self.cash) + _steps(ts, cash_ts, cash_move)
-        equity, exposure = cash.copy(), np.zeros(len(ts))
-        for symbol, changes in moves.items():
-            times, prices = self._marks(symbol)
-            if not len(times):
-                continue
-            at = np.searchsorted(times, ts, side="right") - 1
-            mark = np.where(at >= 0, prices[np.maximum(at, 0)], prices[0])
-            value = _steps(ts, [t for t, _ in changes], [q for _, q in changes]) * mark * instrument(symbol).multiplier
-            equity += value
-            exposure += np.abs(value)
-        return ts, equity, cash, exposure
+        """Return times (ns), equity, cash and gross exposure, each of shape (n,)."""
+        return self.curve
 
     # ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -269,18 +287,51 @@ class Result:
         """Every metric of ``research.metrics.DEFINITIONS``; nan where there is nothing to measure."""
         return metrics.summary_of(self)
 
+    @cached_property
+    def traded(self) -> Decimal:
+        """Value bought plus value sold, in dollars."""
+        return sum((abs(f.qty * f.price) * instrument(f.symbol).multiplier for f in self.fill_events), ZERO)
+
+    @cached_property
+    def fees_split(self) -> dict[str, Decimal]:
+        """Fees by who takes them: ``commission`` and ``regulatory`` (``costs.fees_split``)."""
+        return costs.fees_split(self.fill_events, self.assumptions)
+
+    @cached_property
+    def shortfall(self) -> Decimal:
+        """What fills cost against the price each order was decided on, in dollars (``costs.shortfall``)."""
+        return costs.shortfall(self.fill_events, self.of(e.OrderSubmitted))
+
     # ── looks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def plot(self, symbol: str | None = None) -> go.Figure:
+        """Return a figure: equity, drawdown and exposure; of a symbol, its candles with the run's fills on them.
+
+        Raises
+        ------
+        ParameterError
+            If the run's data have no such symbol.
+        """
+        from northstar_core.research import figures
+
+        return figures.equity_figure(self) if symbol is None else figures.price_figure(self, symbol)
+
+    def tear_sheet(self) -> TearSheet:
+        """Return the run as a page: figures, trades, metrics, costs, assumptions, provenance."""
+        from northstar_core.research.tearsheet import tear_sheet
+
+        return tear_sheet(self)
 
     def __repr__(self) -> str:
         """What ran, over what, and what came of it."""
         names = ", ".join(s.strategy_id for s in self.strategies)
         return (
-            f"<run of {names}: {self.rows:,} rows of {', '.join(self.tape.symbols[:6])}, {len(self.fill_events):,} fills, "
-            f"P&L {self.pnl:,.2f}, {self.outcome}>"
+            f"<run of {names}: {self.rows:,} rows of {', '.join(self.tape.symbols[:6])}, "
+            f"{len(self.fill_events):,} fills, P&L {self.pnl:,.2f}, {self.outcome}>"
         )
 
 
-_ENDS = {
+_ENDS: dict[type, str] = {
     e.OrderRejected: "REJECTED", e.OrderCanceled: "CANCELED", e.OrderExpired: "EXPIRED", e.OrderUnknown: "UNKNOWN",
 }  # fmt: skip
 
@@ -298,13 +349,3 @@ def _times(ns: Any) -> Any:
     import pandas as pd
 
     return pd.to_datetime(pd.Series(ns, dtype="int64"), unit="ns", utc=True).dt.tz_convert("America/New_York")
-
-
-def _steps(ts: Any, times: list[int], moves: list[float]) -> Any:
-    """The running sum of moves, as known at each of ``ts``; a move at an instant counts at that instant."""
-    if not times:
-        return np.zeros(len(ts))
-    order = np.argsort(np.array(times), kind="stable")
-    at = np.array(times)[order]
-    total = np.concatenate([[0.0], np.cumsum(np.array(moves)[order])])
-    return total[np.searchsorted(at, ts, side="right")]
