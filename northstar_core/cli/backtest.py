@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,11 @@ def broker_of(fill_at: str, touch: bool, volume_share: str, commission: str, sli
     """Return the simulated broker these options describe."""
     from northstar_core.research.spec import Broker
 
-    try:
-        share = None if volume_share == "none" else Decimal(volume_share)
-    except ArithmeticError:
-        raise SettingsError(f"--volume-share {volume_share!r}: give a part such as 0.1, or none") from None
-    broker = Broker(
+    share = None if volume_share == "none" else show.number("--volume-share", volume_share, "a part such as 0.1, or none")
+    return Broker(
         fill_at=fill_at, touch=touch, volume_share=share, commission=commission, slippage=slippage,
         entry_latency_ms=latency_ms, response_latency_ms=latency_ms,
     )  # fmt: skip
-    broker.model()  # refused here, before anything starts
-    return broker
 
 
 @click.command()
@@ -70,18 +64,10 @@ def backtest(
     from northstar_core.research.plugins import load_rules, plugin
     from northstar_core.research.spec import RunSpec
 
-    try:
-        money = Decimal(cash)
-    except ArithmeticError:
-        raise SettingsError(f"--cash {cash!r}: give an amount of dollars") from None
-    if not money > 0 or not money.is_finite():
-        raise SettingsError(f"--cash {cash}: must be above zero")
+    money = show.number("--cash", cash, "an amount of dollars above zero")
     text = None
     if limits is not None:
-        try:
-            text = limits.read_text()
-        except OSError as error:
-            raise SettingsError(f"--limits {limits}: {error.strerror}") from None
+        text = show.text_of("--limits", limits)
         parse_limits(text, money, where=str(limits))
     load_rules(rules)
     if simulator is not None:
@@ -93,6 +79,7 @@ def backtest(
         data=data, start=start, end=end, hours=hours, calendar=calendar, cash=money, limits=text,
         limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules, simulator=simulator, actions=actions,
     )  # fmt: skip
+    spec.check()
     try:
         with show.progress_bar(notebook.stem, shown=sys.stderr.isatty()) as on_progress:
             report = run_backtest(notebook, dict(params), spec, out=out, store=not no_store, on_progress=on_progress)

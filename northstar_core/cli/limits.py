@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -20,14 +19,10 @@ def limits(file: Path | None, cash: str, daily: bool, as_json: bool) -> None:
     """Print the limits in a FILE, or the set a backtest uses by default."""
     from northstar_core.research.limits import default_limits, parse_limits
 
-    money = Decimal(cash)
-    if file is None:
-        found = default_limits(money, daily=daily)
-    else:
-        try:
-            found = parse_limits(file.read_text(), money, where=str(file))
-        except OSError as error:
-            raise SettingsError(f"{file}: {error.strerror}") from None
+    money = show.number("--cash", cash, "an amount of dollars above zero")
+    if money <= 0:
+        raise SettingsError(f"--cash {cash}: must be above zero")
+    found = default_limits(money, daily=daily) if file is None else parse_limits(show.text_of("file", file), money, where=str(file))
     if as_json:
         show.as_json({"name": found.name, "limits": [dict(zip(("scope", "limit", "value"), row, strict=True)) for row in found.rows()]})
     else:

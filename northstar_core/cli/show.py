@@ -7,12 +7,48 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from northstar_core.model.errors import SettingsError
+
 if TYPE_CHECKING:
     from northstar_core.jobs.cells import Progress
+
+
+def number(option: str, text: str, wanted: str) -> Decimal:
+    """Return the number an option was given.
+
+    Raises
+    ------
+    SettingsError
+        If it is none, or not finite.
+    """
+    try:
+        found = Decimal(text)
+    except ArithmeticError:
+        found = Decimal("nan")
+    if not found.is_finite():
+        raise SettingsError(f"{option} {text!r}: give {wanted}")
+    return found
+
+
+def text_of(option: str, path: Path) -> str:
+    """Return the text of the file an option names.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{option} {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{option} {path}: is no text") from None
 
 
 def as_json(value: Any) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from northstar_core.client.evidence import Evidence
 from northstar_core.client.interrupt import Interrupt
 from northstar_core.client.live_view import LiveView
+from northstar_core.client.window import between
 from northstar_core.model.errors import ParameterError, SettingsError
 from northstar_core.model.tape import Tape
 from northstar_core.research.backtest import Backtest
@@ -108,7 +109,11 @@ def backtest(strategy: Strategy | list[Strategy], data: Any = None, **settings: 
 
 
 def _backtest(strategy: Strategy | list[Strategy], spec: RunSpec, data: Any) -> Backtest:
-    tape = data if isinstance(data, Tape) else load_tape(spec, strategy, data)
+    spec.check()
+    if isinstance(data, Tape):
+        tape = between(data, spec.start, spec.end, spec.calendar)
+    else:
+        tape = load_tape(spec, strategy, data)
     return Backtest(
         strategy, tape, cash=spec.cash, limits=spec.limit_set(daily=tape.daily), model=spec.broker.model(),
         simulator=plugin("broker", spec.simulator) if spec.simulator else None, rules=load_rules(spec.rules), code=spec.code,
@@ -120,7 +125,10 @@ def load_tape(spec: RunSpec, strategy: Strategy | list[Strategy], data: Any = No
     from northstar_core.data import history
 
     if data is None and not spec.data:
-        return demo_market(options=any(s.options_on or not s.symbols for s in _listed(strategy)))
+        if spec.calendar != "XNYS":
+            raise SettingsError(f"calendar {spec.calendar}: the demo market trades on XNYS; give data to choose another")
+        market = demo_market(options=any(s.options_on or not s.symbols for s in _listed(strategy)))
+        return between(market, spec.start, spec.end, spec.calendar)
     source = data if data is not None else (list(spec.data) if len(spec.data) > 1 else spec.data[0])
     strategies = _listed(strategy)
     wanted = sorted({symbol for s in strategies for symbol in s.symbols})

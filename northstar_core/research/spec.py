@@ -5,6 +5,7 @@ The launcher writes it as JSON; the kernel reads it from the path in ``NORTHSTAR
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SPEC_FILE = "spec.json"
 JOURNAL_FILE = "journal.log"
 PROGRESS_FILE = "progress.json"
 SUMMARY_FILE = "summary.json"
+LATENCY_MAX_MS = 3_600_000.0
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +54,11 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             fill_at = FillAt(self.fill_at)
         except ValueError:
             raise SettingsError(f"fill_at {self.fill_at!r}: choose one of {', '.join(FillAt)}") from None
+        if self.volume_share is not None and not self.volume_share.is_finite():
+            raise SettingsError(f"volume_share {self.volume_share}: give a part above 0 and up to 1, or none for no limit")
+        for name, value in (("entry", self.entry_latency_ms), ("response", self.response_latency_ms)):
+            if not 0 <= value <= LATENCY_MAX_MS:
+                raise SettingsError(f"{name} latency {value} ms: give 0 up to {LATENCY_MAX_MS:.0f} (an hour)")
         return SimModel(
             fill_at=fill_at,
             touch=self.touch,
@@ -79,6 +86,30 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     simulator: str | None = None  #: name of a plugged-in simulated broker
     code: dict[str, str] = {}  #: names of pieces of code and their sha256
     run_dir: str | None = None  #: where the journal and the summary go
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before any data are read.
+
+        Raises
+        ------
+        SettingsError
+            If the cash is no amount, a bound is no date, or the end comes before the start; what else ``model`` refuses.
+        """
+        if not self.cash.is_finite() or self.cash <= 0:
+            raise SettingsError(f"cash {self.cash}: must be above zero")
+        bounds = []
+        for name, text in (("start", self.start), ("end", self.end)):
+            if text is not None:
+                try:
+                    when = datetime.fromisoformat(text)
+                except ValueError:
+                    raise SettingsError(f"{name} {text!r}: no date; write 2023-08-03, or a time with its zone: 2023-08-03T13:30:00Z") from None
+                if len(text) > 10 and when.tzinfo is None:
+                    raise SettingsError(f"{name} {text}: has no time zone; write {text}Z, or a date alone")
+                bounds.append(when.date())
+        if len(bounds) == 2 and bounds[1] < bounds[0]:
+            raise SettingsError(f"start {self.start} is after end {self.end}; swap them")
+        self.broker.model()
 
     def limit_set(self, *, daily: bool) -> LimitSet:
         """Return the limits in force."""
@@ -111,7 +142,7 @@ def _number(text: str, word: str) -> Decimal:
         number = Decimal(text)
     except ArithmeticError:
         raise SettingsError(f"{word!r}: {text!r} is not a number") from None
-    if not number >= 0:
+    if not number.is_finite() or number < 0:
         raise SettingsError(f"{word!r}: must be zero or more")
     return number
 
