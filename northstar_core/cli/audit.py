@@ -65,12 +65,10 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
     async with open_database() as database, await Reader.open(database) as reader:
         run = await reader.run(run_id)
         digest = None
-        if with_data:
-            try:
-                feed = Feed(_recorded(run, await _started(reader, run)).again().tape)
-                digest = lambda first, rows: feed.digest(first, first + rows)  # noqa: E731
-            except NorthstarError:
-                digest = None  # the log is judged by itself; the report says what was not compared
+        tape = _tape(run, await _started(reader, run)) if with_data and run.events else None
+        if tape is not None:
+            feed = Feed(tape)
+            digest = lambda first, rows: feed.digest(first, first + rows)  # noqa: E731
         head = (run.head_seq, run.head_hash)
         return await verify_batches(reader.batches(run.stream), head=head, tape_digest=digest)
 
@@ -90,22 +88,27 @@ def why(order_id: str, run: str | None, as_json: bool) -> None:
 
 
 async def _why(order_id: str, run_id: str | None) -> Any:
-    from northstar_core.audit import why as explain
+    from northstar_core.audit.why import WhyOrder
     from northstar_core.store.postgres import open_database
     from northstar_core.store.reader import Reader
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await reader.run(run_id)
-        log = await explain.load(reader.batches(run.stream))
-        return explain.why(log, order_id, tape=_tape(run, await _started(reader, run)))
+        with WhyOrder(order_id, _tape(run, await _started(reader, run))) as asked:
+            async for row in reader.events(run.stream):
+                asked.feed(row.line)
+            chain = asked.chain()
+        if chain.outcome == "unknown":
+            orders = await reader.orders(run.stream)
+            such = f", such as {orders[0]['order_id']}" if orders else ""
+            raise SettingsError(f"run {run.run_id} has no order {order_id}; ids are strategy-session-number{such}")
+        return chain
 
 
 def _tape(run: Any, started: Any) -> Any:
-    """What looks up market rows, where the data are at hand; else None."""
-    from northstar_core.research.feed import Feed
-
+    """The market data the run consumed, where they are at hand; else None."""
     try:
-        return Feed(_recorded(run, started).again().tape)
+        return _recorded(run, started).again().tape
     except NorthstarError:
         return None
 
@@ -127,7 +130,7 @@ def why_not(strategy: str, symbol: str, time: str, run: str | None, as_json: boo
 
 
 async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> Any:
-    from northstar_core.audit import why as explain
+    from northstar_core.audit.why_not import WhyNot
     from northstar_core.research.replay import reason_at
     from northstar_core.store.postgres import open_database
     from northstar_core.store.reader import Reader
@@ -137,13 +140,17 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
         started = await _started(reader, run)
         if strategy not in started.strategies:
             raise SettingsError(f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}")
-        log = await explain.load(reader.batches(run.stream))
-    tape = _tape(run, started)
+        if symbol not in started.symbols:
+            raise SettingsError(f"run {run.run_id} has no data of {symbol!r}; it has {', '.join(started.symbols[:12])}")
+        tape = _tape(run, started)
 
-    def replay(at: int) -> Any:
-        return reason_at(_recorded(run, started).again(), strategy, symbol, at)
+        def replay(at: int) -> Any:
+            return reason_at(_recorded(run, started).again(), strategy, symbol, at)
 
-    return explain.why_not(log, strategy, symbol, ts, tape=tape, replay=replay if tape is not None else None)
+        with WhyNot(strategy, symbol, ts, tape=tape, replay=replay if tape is not None else None) as asked:
+            async for row in reader.events(run.stream):
+                asked.feed(row.line)
+            return asked.answer()
 
 
 def time_ns(text: str) -> int:
