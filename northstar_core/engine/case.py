@@ -16,6 +16,7 @@ from northstar_core.model.market import Bar
 from northstar_core.model.order import PlaceOrder, Side
 
 ZERO = Decimal(0)
+INFINITY = float("inf")
 
 
 class Case:
@@ -70,7 +71,7 @@ class Case:
         marks, order = self.state.marks, self.order
         if type(self.instrument) is Combo:
             legs = [(leg, marks.get(leg.instrument.symbol)) for leg in self.instrument.legs]
-            missing = [leg.instrument.symbol for leg, mark in legs if mark is None or not mark_price(mark) > 0]
+            missing = [leg.instrument.symbol for leg, mark in legs if mark is None or not 0 < mark_price(mark) < INFINITY]
             if missing:
                 return Denial(DenialReason.PRICE_MISSING, f"symbol={missing[0]}")
             known = [(leg.ratio, mark) for leg, mark in legs if mark is not None]
@@ -79,13 +80,17 @@ class Case:
         else:
             mark = marks.get(order.symbol)
             price = 0.0 if mark is None else mark.close if type(mark) is Bar else mark_price(mark)
-            if mark is None or not price > 0:
+            if mark is None or not 0 < price < INFINITY:
                 return Denial(DenialReason.PRICE_MISSING, f"symbol={order.symbol}")
             self.ref, oldest = price, mark
         self.ref_ts = oldest.ts
         self.ref_span = oldest.ts - oldest.start if type(oldest) is Bar else 0
         self.worst_price = self._worst_price()
         return None
+
+    def leg_value(self) -> float:
+        """What a unit's legs are worth without their signs."""
+        return fsum(abs(leg.ratio) * self._mark(leg.instrument.symbol) for leg in self.instrument.legs)
 
     def _worst_price(self) -> Decimal:
         order = self.order

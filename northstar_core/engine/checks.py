@@ -6,13 +6,15 @@ exposure, so that an exit is never refused for what it makes smaller.
 
 from __future__ import annotations
 
-from decimal import Decimal
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from northstar_core.engine.case import Case, opposes
 from northstar_core.engine.oms import Order
 from northstar_core.model.account import SessionRule, TradingState
 from northstar_core.model.denial import Denial, DenialReason
-from northstar_core.model.instrument import Combo, Equity, Option, exact
+from northstar_core.model.instrument import Combo, Equity, Option, Right, exact
 from northstar_core.model.order import OrderType, PlaceOrder, Side
 
 ZERO = Decimal(0)
@@ -28,16 +30,32 @@ def check_unique_id(case: Case) -> Denial | None:
     known = case.state.blotter.orders.get(case.order.order_id)
     if known is None:
         return None
-    same = known.intent == case.order
+    try:
+        same = known.intent == case.order
+    except InvalidOperation:  # a signalling NaN is equal to nothing
+        same = False
     return Denial(R.ORDER_ID_DUPLICATE if same else R.ORDER_ID_CONFLICT, f"order_id={case.order.order_id}")
 
 
 def check_fields(case: Case) -> Denial | None:
     """Deny an order whose fields do not fit together, or that trades nothing."""
     order = case.order
+    try:
+        if (
+            order.order_type is OrderType.MARKET
+            and order.limit_price is order.stop_price is None
+            and ZERO < order.qty < BILLION
+            and not order.parent
+        ):
+            return None
+        return _field_denial(case)
+    except InvalidOperation:  # NaN does not compare
+        return Denial(R.ORDER_FIELDS_INVALID, "the quantity or a price is not a number")
+
+
+def _field_denial(case: Case) -> Denial | None:
+    order = case.order
     kind = order.order_type
-    if kind is OrderType.MARKET and order.limit_price is order.stop_price is None and ZERO < order.qty < BILLION and not order.parent:
-        return None
     if not ZERO < order.qty < BILLION:
         return Denial(R.ORDER_FIELDS_INVALID, f"qty={order.qty} must be above 0 and below 1e9")
     if (order.limit_price is not None) != (kind is LIMIT or kind is STOP_LIMIT):
@@ -47,8 +65,12 @@ def check_fields(case: Case) -> Denial | None:
     if type(case.instrument) is Combo:
         if order.stop_price is not None:
             return Denial(R.ORDER_FIELDS_INVALID, "a combo takes market and limit orders only")
-    elif not (order.limit_price is None or order.limit_price > 0) or not (order.stop_price is None or order.stop_price > 0):
-        return Denial(R.ORDER_FIELDS_INVALID, "a price must be above 0")
+        if order.limit_price is not None and not -BILLION < order.limit_price < BILLION:
+            return Denial(R.ORDER_FIELDS_INVALID, f"limit_price={order.limit_price} must be within 1e9")
+    else:
+        for price in (order.limit_price, order.stop_price):
+            if price is not None and not ZERO < price < BILLION:
+                return Denial(R.ORDER_FIELDS_INVALID, f"price={price} must be above 0 and below 1e9")
     if order.parent and order.parent not in case.state.blotter.orders:
         return Denial(R.ORDER_FIELDS_INVALID, f"parent={order.parent} was not submitted")
     return None
@@ -113,12 +135,15 @@ def check_session(case: Case) -> Denial | None:
 
 
 def check_symbol_halted(case: Case) -> Denial | None:
-    """Deny an order in a symbol whose trading is halted."""
+    """Deny an order in a symbol whose trading is halted, or in an option on one: options stop with their underlying."""
     halted = case.state.halted
     if not halted:
         return None
-    found = [leg.instrument.symbol for leg in case.instrument.legs if leg.instrument.symbol in halted]
-    return Denial(R.SYMBOL_HALTED, f"symbol={found[0]}") if found else None
+    for leg in case.instrument.legs:
+        for symbol in (leg.instrument.symbol, getattr(leg.instrument, "underlying", "")):
+            if symbol in halted:
+                return Denial(R.SYMBOL_HALTED, f"symbol={symbol}")
+    return None
 
 
 def check_not_expired(case: Case) -> Denial | None:
@@ -150,13 +175,16 @@ def check_fresh(case: Case) -> Denial | None:
 
 
 def check_collar(case: Case) -> Denial | None:
-    """Deny a limit or stop price too far from the reference, on the side that could hurt."""
+    """Deny a limit price too far from the reference, on the side that could hurt.
+
+    The room is a fraction of the reference; of a combo, whose net price may be near zero, of the sum of ratio × leg price without sign.
+    """
     order, collar = case.order, case.limits.collar
     if order.limit_price is None and order.stop_price is None:
         return None
     assert collar is not None
     ref = exact(case.ref)
-    room = abs(ref) * collar
+    room = (exact(case.leg_value()) if type(case.instrument) is Combo else ref) * collar
     sign = order.side.sign
     # A buy far below the market or a sell far above it only waits; a stop may lie anywhere, its worst price is what counts.
     if order.limit_price is not None and not (order.limit_price - ref) * sign <= room:
@@ -220,13 +248,15 @@ def check_reduce_only(case: Case) -> Denial | None:
 
 
 def check_position_qty(case: Case) -> Denial | None:
-    """Deny what could make a position larger than allowed, everything working counted."""
+    """Deny what could make a position larger than allowed, everything working counted; what only reduces passes."""
     order, limits = case.order, case.limits
     if not case.is_option:
         line, cap = case.line, limits.max_position_qty
         held = line.qty + line.buys + case.qty if order.side is Side.BUY else line.sells + case.qty - line.qty
         if cap is not None and -cap <= held <= cap:
             return None
+    if case.reducing:  # a lowered cap or a split may leave more than allowed: it can be brought down in parts
+        return None
     for leg in case.instrument.legs:
         line = case.line if leg.instrument is case.line.instrument else case.book.line(leg.instrument.symbol)
         units = case.qty * abs(leg.ratio)
@@ -255,32 +285,36 @@ def check_short(case: Case) -> Denial | None:
 def check_covered(case: Case) -> Denial | None:
     """Deny options that could end up short without an option of the same kind or shares that cover them.
 
-    Judged on positions plus this order, per underlying, expiry and right: calls sold beyond calls bought need shares; puts
-    sold beyond puts bought are uncovered.
+    Per underlying, expiry and right, contracts bought cover contracts sold; shares held cover calls. Positions count as they are, each
+    working order as a whole (the legs of a combo fill together) and only where it sells more than it buys.
     """
     if not case.is_option or case.limits.allow_uncovered:
         return None
-    order, book = case.order, case.book
-    after: dict[tuple[str, object, object], Decimal] = {}
-    for held in book.options.values():
-        for option, qty in held.items():
-            key = (option.underlying, option.expiry, option.right)
-            after[key] = after.get(key, ZERO) + qty
-    touched = set()
-    for leg in case.instrument.legs:
-        if not isinstance(leg.instrument, Option):
-            continue
-        option = leg.instrument
-        signed = case.qty * leg.ratio * order.side.sign
-        key = (option.underlying, option.expiry, option.right)
-        line = book.line(option.symbol)
-        after[key] = after.get(key, ZERO) + signed - line.sells
-        touched.add(key)
-    for key in sorted(touched, key=str):
-        shares = book.lines[key[0]].qty if key[0] in book.lines and key[2] == "C" else ZERO
-        if not after[key] + shares / 100 >= 0:
-            return Denial(R.OPTION_UNCOVERED, f"{key[0]} {key[1]} {key[2]}: worst={after[key]}")
+    book = case.book
+    after = _net_by_kind({option: qty for held in book.options.values() for option, qty in held.items()})
+    working = {key: found for orders in book.option_orders.values() for key, found in orders.items()}
+    for other, _ in working.values():
+        legs = {leg.instrument: other.reserved * leg.ratio * other.side.sign for leg in other.instrument.legs}
+        for kind, net in _net_by_kind(legs).items():
+            after[kind] = after.get(kind, ZERO) + min(net, ZERO)
+    own = {leg.instrument: case.qty * leg.ratio * case.order.side.sign for leg in case.instrument.legs}
+    for kind, net in _net_by_kind(own).items():
+        worst = after.get(kind, ZERO) + net
+        underlying, expiry, right = kind
+        shares = book.lines[underlying].qty if right is Right.CALL and underlying in book.lines else ZERO
+        if not worst + shares / 100 >= 0 and net < 0:
+            return Denial(R.OPTION_UNCOVERED, f"{underlying} {expiry} {right}: worst={worst}")
     return None
+
+
+def _net_by_kind(legs: dict[Any, Decimal]) -> dict[tuple[str, Any, Right], Decimal]:
+    """Signed contracts by underlying, expiry and right; shares are left out."""
+    out: dict[tuple[str, Any, Right], Decimal] = {}
+    for option, qty in legs.items():
+        if isinstance(option, Option):
+            kind = (option.underlying, option.expiry, option.right)
+            out[kind] = out.get(kind, ZERO) + qty
+    return out
 
 
 def check_notional(case: Case) -> Denial | None:

@@ -25,7 +25,7 @@ from northstar_core.model.journal import books_digest, plain
 from northstar_core.model.market import Bar, Halt, Quote, Trade
 from northstar_core.model.order import TERMINAL, TRANSITIONS, CancelOrder, OrderStatus, PlaceOrder, ReplaceOrder, Trigger
 
-ZERO = Decimal(0)
+ZERO, BILLION = Decimal(0), Decimal(10**9)
 Facts = list[e.Fact]
 
 
@@ -158,7 +158,7 @@ class Engine:
             return [_denied(intent, "", Denial(DenialReason.ORDER_UNKNOWN, f"order_id={intent.order_id}"))]
         if order.status in TERMINAL or order.status is OrderStatus.PENDING_CANCEL:
             return [_denied(intent, order.intent.symbol, Denial(DenialReason.ORDER_NOT_WORKING, f"status={order.status}"))]
-        return [e.CancelSubmitted(intent.ts, intent.order_id, intent.strategy, intent.account, order.intent.symbol)]
+        return [e.CancelSubmitted(intent.ts, intent.order_id, intent.strategy, order.intent.account, order.intent.symbol)]
 
     def _replace(self, intent: ReplaceOrder) -> Facts:
         order = self.state.blotter.orders.get(intent.order_id)
@@ -170,24 +170,32 @@ class Engine:
         qty = intent.qty if intent.qty is not None else order.qty
         limit = intent.limit_price if intent.limit_price is not None else order.limit_price
         stop = intent.stop_price if intent.stop_price is not None else order.stop_price
-        if not qty > order.cum_qty:
+        if not (qty.is_finite() and order.cum_qty < qty < BILLION):
             return [_denied(intent, symbol, Denial(DenialReason.ORDER_FIELDS_INVALID, f"qty={qty} filled={order.cum_qty}"))]
         # Judged as if it were a new order of the new size beside the books without the old one.
-        reserved, strategy = order.reserved, order.intent.strategy
+        blotter, reserved, strategy = self.state.blotter, order.reserved, order.intent.strategy
         account = self.state.portfolio.accounts[order.intent.account]
-        account.reserve(strategy, order, ZERO)
         trial = PlaceOrder(
             intent.ts, f"{intent.order_id}#replace", strategy, order.intent.account, symbol, order.side, qty - order.cum_qty,
             order.intent.order_type, limit, stop, order.intent.tif, order.intent.reduce_only, order.intent.parent,
             basis_seq=intent.basis_seq,
         )  # fmt: skip
-        del self.state.blotter.working[intent.order_id]
-        _, verdict, denial = assess(trial, self.state, ())
-        self.state.blotter.working[intent.order_id] = order
-        account.reserve(strategy, order, reserved)
+        working = blotter.working
+        blotter.working = {order_id: other for order_id, other in working.items() if other is not order}
+        account.reserve(strategy, order, ZERO)
+        try:
+            judged, verdict, denial = assess(trial, self.state, self.rules)
+        finally:
+            blotter.working = working
+            account.reserve(strategy, order, reserved)
         if denial is not None:
             return [_denied(intent, symbol, denial, verdict)]
-        return [e.ReplaceSubmitted(intent.ts, intent.order_id, strategy, order.intent.account, symbol, qty, limit, stop, verdict)]
+        return [
+            e.ReplaceSubmitted(
+                intent.ts, intent.order_id, strategy, order.intent.account, symbol, judged.qty + order.cum_qty,
+                judged.limit_price, judged.stop_price, verdict,
+            )  # fmt: skip
+        ]
 
     def _report(self, report: ExecutionReport) -> Facts:
         order = self.state.blotter.orders.get(report.order_id)
