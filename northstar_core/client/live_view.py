@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
 import numpy as np
 
 from northstar_core.model.events import OrderFilled, PositionAdjusted
 from northstar_core.model.instrument import instrument
+from northstar_core.research import figures
 from northstar_core.research.backtest import Backtest, Progress
+from northstar_core.research.curve import equity_curve
+from northstar_core.research.thin import extremes
 
 REDRAW_S = 0.25
 
@@ -25,15 +26,18 @@ class LiveView:
         self.test = test
         self.bar = ipywidgets.IntProgress(min=0, max=max(test.feed.rows, 1), layout={"width": "60%"})
         self.label = ipywidgets.Label()
-        self.figure = go.FigureWidget(go.Scatter(x=[], y=[], mode="lines", line={"width": 1.5, "color": "#2563eb"}))
-        self.figure.update_layout(
-            height=240, margin={"l": 60, "r": 20, "t": 10, "b": 30}, yaxis_title="equity, $", template="plotly_white"
+        line = go.Scatter(x=[], y=[], mode="lines", line={"width": 1.5, "color": figures.BLUE})
+        self.figure = go.FigureWidget(line, layout=figures.layout(240))
+        self.figure._config = {**self.figure._config, **figures.CONFIG}
+        self.figure.update_xaxes(type="date", showgrid=False, color=figures.GREY)
+        self.figure.update_yaxes(
+            title_text="equity", tickprefix="$", tickformat=",.8~r", gridcolor=figures.GRID, color=figures.GREY
         )
         self._cash = float(test.cash)
         self._held: dict[str, float] = {}
         self._seen = 0
         self._drawn = 0.0
-        self._times: list[Any] = []
+        self._times: list[int] = []
         self._equity: list[float] = []
         display(  # type: ignore[no-untyped-call]
             ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.figure])
@@ -52,7 +56,7 @@ class LiveView:
 
     def show(self, progress: Progress) -> None:
         """Take note of a step; redraw when it is time."""
-        self._times.append(np.datetime64(progress.ts, "ns"))
+        self._times.append(progress.ts)
         self._equity.append(self._mark())
         now = time.monotonic()
         if now - self._drawn >= REDRAW_S:
@@ -81,11 +85,17 @@ class LiveView:
 
     def _draw(self, progress: Progress) -> None:
         self.bar.value = progress.rows
-        self.label.value = f"{progress.rows:,} of {progress.total:,} rows · {progress.orders:,} orders · {progress.fills:,} fills"
+        done = f"{progress.rows:,} of {progress.total:,} rows"
+        self.label.value = f"{done} · {progress.orders:,} orders · {progress.fills:,} fills"
         with self.figure.batch_update():
-            self.figure.data[0].x, self.figure.data[0].y = self._times, self._equity
+            times, equity = np.array(self._times, dtype=np.int64), np.array(self._equity)
+            kept = extremes(equity, most=figures.MOST_POINTS)
+            self.figure.data[0].x, self.figure.data[0].y = figures.wall_ms(times[kept]), equity[kept]
 
     def close(self) -> None:
-        """Draw the end."""
+        """Draw the end, and now every instant of the curve instead of one a step."""
+        moves = [r.event for r in self.test.journal.records if isinstance(r.event, OrderFilled | PositionAdjusted)]
+        whole = equity_curve(self.test.tape, float(self.test.cash), moves, self.test.now)
+        self._times, self._equity = whole.ts.tolist(), whole.equity.tolist()
         self._draw(self.test.progress())
         self.bar.bar_style = "success" if self.test.outcome == "completed" else "warning"

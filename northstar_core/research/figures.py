@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2b83c6", "#d9730d", "#7a8490"
 GRID = "rgba(128,136,146,0.22)"
 NEW_YORK = "America/New_York"
+#: plotly.js offers to upload a chart to its maker; a run's figures stay where they are
+CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False, "plotlyServerURL": ""}
 MOST_POINTS = 1_500  #: of a line
 MOST_CANDLES = 2_000
+MARGIN_MS = 180_000.0  #: so that a day's first and last points are not cut off with the night
+MOST_BREAKS = 300
 MOST_MARKERS = 800  #: fills drawn one by one; above, those of neighbouring candles are drawn as one
 
 _FILL = {Side.BUY: ("bought", BLUE, "triangle-up"), Side.SELL: ("sold", ORANGE, "triangle-down")}
@@ -55,7 +59,7 @@ def equity_figure(result: Result) -> go.Figure:
     used = np.divide(exposure, equity, out=np.zeros(len(equity)), where=equity > 0)
     kept = extremes(equity, below, used, most=MOST_POINTS)
     x = wall_ms(ts[kept])
-    figure = go.Figure(layout=_layout(440))
+    figure = go.Figure(layout=layout(440))
     one_point = "lines" if len(kept) > 1 else "markers"
     for axis, name, y, colour, shape, style in (
         ("y", "equity", equity[kept], BLUE, "$%{y:,.2f}", {}),
@@ -68,12 +72,12 @@ def equity_figure(result: Result) -> go.Figure:
         )
     figure.add_hline(y=float(result.cash), line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_xaxes(
-        **_time_axis(result, ts), anchor="y3", hoverformat="%a %Y-%m-%d %H:%M", showspikes=True, spikemode="across",
+        **_time_axis(result), anchor="y3", hoverformat="%a %Y-%m-%d %H:%M", showspikes=True, spikemode="across",
         spikethickness=1, spikecolor=GREY, spikedash="dot",
     )  # fmt: skip
     figure.update_layout(
         hovermode="x unified",
-        yaxis={**_axis("equity, $"), "domain": [0.46, 1], "tickformat": ",.0f"},
+        yaxis={**_axis("equity"), "domain": [0.46, 1], "tickformat": ",.8~r", "tickprefix": "$"},
         yaxis2={**_axis("drawdown"), "domain": [0.22, 0.42], "tickformat": ".1~%", "rangemode": "tozero", "nticks": 4},
         yaxis3={**_axis("exposure"), "domain": [0, 0.18], "tickformat": ".0%", "rangemode": "tozero", "nticks": 4},
     )
@@ -88,7 +92,7 @@ def returns_figure(result: Result) -> go.Figure:
     if len(values) > 260:
         values = (1 + values).resample("ME").prod() - 1
     y = values.to_numpy(dtype=float)
-    figure = go.Figure(layout=_layout(220))
+    figure = go.Figure(layout=layout(220))
     figure.add_bar(
         x=[f"{day:%Y-%m-%d}" for day in values.index], y=y, marker={"color": np.where(y >= 0, BLUE, ORANGE).tolist()},
         hovertemplate="%{x}: %{y:+.2%}<extra></extra>",
@@ -113,7 +117,7 @@ def price_figure(result: Result, symbol: str, *, most: int = MOST_CANDLES) -> go
     if not len(times) and not fills:
         have = ", ".join(result.tape.symbols[:12])
         raise ParameterError(f"no prices and no fills of {symbol!r} in this run; it has {have}")
-    figure = go.Figure(layout=_layout(340))
+    figure = go.Figure(layout=layout(340))
     bars, drawn = result.tape.bars, "prices booked"
     rows = np.array([], dtype=np.int64)
     if bars is not None and symbol in bars.symbols:
@@ -140,12 +144,16 @@ def price_figure(result: Result, symbol: str, *, most: int = MOST_CANDLES) -> go
         )  # fmt: skip
     for side in Side:
         _add_fills(figure, [fill for fill in fills if fill.side is side], side, grid, x)
-    title = f"<b>{escape(label(symbol))}</b>  {drawn}, {len(fills):,} fill{'' if len(fills) == 1 else 's'}"
-    figure.update_xaxes(**_time_axis(result, times), rangeslider={"visible": False}, hoverformat="%a %Y-%m-%d %H:%M")
-    figure.update_yaxes(**_axis("$"), tickformat=",.2f")
+    title = f"<b>{escape(label(symbol))}</b>  {drawn}"
+    for side, (name, colour, _) in _FILL.items():
+        count = sum(fill.side is side for fill in fills)
+        arrow = "▲" if side is Side.BUY else "▼"
+        title += f'   <span style="color:{colour}">{arrow}</span> {count:,} {name}' if count else ""
+    figure.update_xaxes(**_time_axis(result), rangeslider={"visible": False}, hoverformat="%a %Y-%m-%d %H:%M")
+    figure.update_yaxes(**_axis(""), tickprefix="$", tickformat=",.2f")
     figure.update_layout(
         hovermode="closest", title={"text": title, "x": 0, "xref": "paper", "y": 0.97, "font": {"size": 13}},
-        legend={"orientation": "h", "y": 1.0, "x": 1, "xanchor": "right", "yanchor": "bottom"}, margin={"t": 34},
+        showlegend=False, margin={"t": 34},
     )  # fmt: skip
     return figure
 
@@ -163,7 +171,7 @@ def plotly_json(figure: go.Figure) -> dict[str, Any]:
     import json
 
     found: dict[str, Any] = json.loads(figure.to_json())
-    found["config"] = {"displaylogo": False, "responsive": True, "plotlyServerURL": ""}
+    found["config"] = CONFIG
     return found
 
 
@@ -186,44 +194,45 @@ def _add_fills(figure: go.Figure, fills: list[OrderFilled], side: Side, grid: In
         text = [f"{q:,g} in {n:,} fills, average" for q, n in zip(qty, count, strict=True)]
     figure.add_scatter(
         x=x[at] if len(grid) else wall_ms(ts), y=price.astype(np.float32), text=text, mode="markers", name=name,
-        marker={"symbol": shape, "size": 9, "color": colour, "line": {"color": "rgba(255,255,255,.85)", "width": 1}},
+        marker={"symbol": shape, "size": 8, "color": colour, "line": {"color": "rgba(128,136,146,.9)", "width": 0.5}},
         hovertemplate=name + " %{text} at %{y:,.4~f}<extra></extra>",
     )  # fmt: skip
 
 
-def _time_axis(result: Result, ts: Int64) -> dict[str, Any]:
-    """A date axis without the nights, weekends and holidays on which the run's data have nothing."""
+def _time_axis(result: Result) -> dict[str, Any]:
+    """A date axis without the nights, weekends and holidays on which the run's data have nothing.
+
+    Each gap is a break with two ends of its own: patterns that overlap (nights, and whole days) plotly draws wrong.
+    """
     axis: dict[str, Any] = {"type": "date", "showgrid": False, "color": GREY, "linecolor": GRID, "nticks": 12}
-    if len(ts) < 2:
-        return axis
-    all_ts = result.curve.ts
-    shown = wall_ms(all_ts)
-    # a bar that closes at midnight is of the day before
-    days = np.unique(np.floor((shown - 1) / DAY_MS)).astype(np.int64)
-    span = int(days[-1] - days[0])
-    if span > 1500:  # too wide for a gap to be seen
-        return axis
-    breaks: list[dict[str, Any]] = []
-    week = (days + 3) % 7  # day 0 was a Thursday
-    if span and not (week >= 5).any():
-        breaks.append({"bounds": ["sat", "mon"]})
-        weekdays = np.arange(days[0], days[-1] + 1)
-        missing = np.setdiff1d(weekdays[(weekdays + 3) % 7 < 5], days)
-        if 0 < len(missing) <= 250:
-            breaks.append({"values": [str(day) for day in missing.astype("datetime64[D]")]})
-    length = result.tape.bar_ns / 3.6e12
-    hours = (shown - 1) % DAY_MS / 3.6e6
-    opened, closed = float(hours.min()) - length, float(hours.max())
-    if span and not result.tape.daily and span <= 200 and 0 < opened and closed - opened < 20:
-        # a little wider than the day, so that its first and last points are not cut off
-        breaks.append({"bounds": [min(closed + 0.05, 24), max(opened - 0.05, 0)], "pattern": "hour"})
-    return {**axis, "rangebreaks": breaks}
+    shown = wall_ms(result.curve.ts)
+    if result.tape.daily:  # a day stands at its midnight, so whole days are taken out
+        days = np.unique(np.floor((shown - 1) / DAY_MS)) * DAY_MS
+        first, last = days[:-1] + DAY_MS, days[1:]
+    else:
+        length = result.tape.bar_ns / 1e6
+        first, last = shown[:-1] + MARGIN_MS, shown[1:] - length - MARGIN_MS
+    for hours in (3, 30):  # nights and weekends; of a long run weekends alone; of a very long one no gap is seen anyway
+        gaps = np.flatnonzero(last - first >= hours * 3.6e6)
+        if len(gaps) <= MOST_BREAKS:
+            ends = zip(_iso(first[gaps]), _iso(last[gaps]), strict=True)
+            return {**axis, "rangebreaks": [{"bounds": list(pair)} for pair in ends]}
+    return axis
 
 
-def _layout(height: int) -> dict[str, Any]:
+def _iso(ms: Float64) -> list[str]:
+    return [str(moment) for moment in np.datetime_as_string(ms.astype("datetime64[ms]"), "s")]
+
+
+def layout(height: int) -> dict[str, Any]:
+    """Return the layout all figures share."""
     return {
-        "template": "none", "height": height, "margin": {"l": 64, "r": 12, "t": 10, "b": 30},
+        "template": "none", "height": height, "margin": {"l": 64, "r": 12, "t": 10, "b": 42},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"size": 12, "color": GREY},
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,136,146,0.6)", "activecolor": BLUE,
+            "remove": ["lasso", "select"],
+        },
         "hoverlabel": {"bgcolor": "#22303f", "font": {"color": "#ffffff", "size": 12}},
     }  # fmt: skip
 

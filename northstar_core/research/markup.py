@@ -22,11 +22,11 @@ font-size:13px;font-variant-numeric:tabular-nums;color:inherit}
 .ns .banner{border:2px solid var(--down);color:var(--down);border-radius:4px;padding:7px 12px;margin:0 0 12px;
 font-size:14px}
 .ns .banner b{letter-spacing:.04em}.ns .plain{border-width:0 0 0 4px;border-radius:0;color:inherit}
-.ns .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(112px,1fr));gap:1px 14px;margin:14px 0 4px;
+.ns .tiles{display:flex;flex-wrap:wrap;justify-content:space-between;gap:8px 20px;margin:14px 0 4px;
 border-top:1px solid var(--rule);border-bottom:1px solid var(--rule);padding:9px 0}
-.ns .tile span{display:block;font-size:11.5px;opacity:.72}.ns .tile b{display:block;font-size:18px;font-weight:600;
+.ns .tile>span{display:block;font-size:11.5px;opacity:.72}.ns .tile>b{display:block;font-size:17px;font-weight:600;
 white-space:nowrap}
-.ns .tile small{display:block;font-size:11.5px;opacity:.72;white-space:nowrap}
+.ns .tile>small{display:block;font-size:11.5px;opacity:.72;white-space:nowrap}
 .ns .side{display:flex;flex-wrap:wrap;gap:0 40px;align-items:flex-start}.ns .side>div{flex:1 1 380px;min-width:0}
 .ns .scroll{max-height:340px;overflow:auto;border-bottom:1px solid var(--rule)}
 .ns table.ns-t{border-collapse:collapse;font-size:12.5px;margin:0;width:100%;table-layout:auto;border:0}
@@ -40,7 +40,7 @@ border-bottom:1px solid var(--rule);white-space:nowrap;max-width:none}
 .ns table.ns-t .l{text-align:left}.ns table.ns-t .w{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .ns table.ns-t .w{padding-left:6px}
 .ns table.ns-heat td,.ns table.ns-heat th{padding:4px 9px!important;border-bottom:0!important}
-.ns code{font:11.5px ui-monospace,Menlo,Consolas,monospace;background:none;padding:0;color:inherit;
+.ns :not(pre)>code{font:11.5px ui-monospace,Menlo,Consolas,monospace;background:none;padding:0;color:inherit;
 overflow-wrap:anywhere}
 </style>"""
 

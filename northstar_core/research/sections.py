@@ -15,6 +15,7 @@ import numpy as np
 from northstar_core.model import events as e
 from northstar_core.model.denial import SENTENCES
 from northstar_core.model.instrument import exact, instrument
+from northstar_core.model.journal import plain
 from northstar_core.research.figures import label, wall_ms
 from northstar_core.research.markup import (
     beside,
@@ -92,17 +93,17 @@ def key_figures(result: Result) -> str:
     """Return the row of figures that is read first."""
     m = result.metrics
     trips = len(result.round_trips)
-    annual = "" if len(result.returns) >= FEW_SESSIONS else f"{len(result.returns)} sessions: says little"
+    annual = "" if len(result.returns) >= FEW_SESSIONS else f"of {len(result.returns)} sessions"
     tiles = (
-        tile("P&amp;L after fees", coloured(result.pnl), f"final equity {dollars(result.final_equity)}"),
+        tile("P&amp;L after fees", coloured(result.pnl), f"equity {dollars(result.final_equity)}"),
         tile("total return", coloured(m["total_return"], percent), f"CAGR {percent(m['cagr'])}" if not annual else ""),
         tile("Sharpe ratio", number(m["sharpe"]), annual),
-        tile("max drawdown", coloured(m["max_drawdown"], percent), f"{number(m['max_drawdown_days'], 1)} days at most"),
+        tile("max drawdown", coloured(m["max_drawdown"], percent), f"longest {number(m['max_drawdown_days'], 1)} days"),
         tile("round trips", f"{trips:,}", f"{len(result.fill_events):,} fills"),
         tile("win rate", percent(m["win_rate"], 1), f"profit factor {number(m['profit_factor'])}"),
         tile("expectancy", coloured(m["expectancy"]), "a round trip"),
-        tile("exposure", percent(m["exposure"], 0), f"{percent(m['time_in_market'], 0)} of the time"),
-        tile("fees", dollars(result.fees), f"{number(m['fees_bps'])} bps of traded"),
+        tile("exposure", percent(m["exposure"], 0), f"{percent(m['time_in_market'], 0)} of time"),
+        tile("fees", dollars(result.fees), f"{number(m['fees_bps'])} bps"),
     )
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
@@ -387,7 +388,7 @@ def _plain_number(value: Any, *, signed: bool = False) -> str:
 
 def _limit(value: str) -> str:
     try:
-        return quantity(Decimal(value))
+        return f"{plain(Decimal(value)):,f}"
     except ArithmeticError:
         return text(value)
 
