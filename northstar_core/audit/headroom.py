@@ -8,7 +8,7 @@ import msgspec
 
 from northstar_core.audit.books import ZERO
 from northstar_core.audit.fold import Fold
-from northstar_core.audit.judged import Judged, account_caps, freshness_allowed
+from northstar_core.audit.judged import Judged, account_caps, collar_basis, freshness_allowed
 from northstar_core.audit.words import clock, number
 from northstar_core.model.account import SessionRule, TradingState, Verdict
 from northstar_core.model.denial import DenialReason
@@ -198,7 +198,7 @@ def _collar(case: Judged) -> Check:
     if order.limit_price is None:
         return _check(R.PRICE_COLLAR, "collar", "no limit price")
     away = (order.limit_price - ref) * order.side.sign
-    return _capped(R.PRICE_COLLAR, f"beyond {number(ref)}", away, None if collar is None else abs(ref) * collar)
+    return _capped(R.PRICE_COLLAR, f"beyond {number(ref)}", away, None if collar is None else collar_basis(case.traded, case.verdict) * collar)
 
 
 def _positions(case: Judged) -> list[Check]:

@@ -140,10 +140,8 @@ def order_faults(case: Judged, fold: Fold) -> list[str]:
     if order.limit_price is not None:
         market = exact(verdict.ref)
         away = (order.limit_price - market) * order.side.sign
-        if not (limits.collar is not None and away <= abs(market) * limits.collar):
-            faults.append(
-                f"limit price {order.limit_price} is {away} beyond {market}, the collar is {limits.collar} of it"
-            )
+        if not (limits.collar is not None and away <= collar_basis(traded, verdict) * limits.collar):
+            faults.append(f"limit price {order.limit_price} is {away} beyond {market}, the collar is {limits.collar}")
     for price in (order.limit_price, order.stop_price):
         if price is not None and price % traded.tick_at(price):
             faults.append(f"price {price} is no multiple of the tick {traded.tick_at(price)}")
@@ -152,6 +150,13 @@ def order_faults(case: Judged, fold: Fold) -> list[str]:
     faults += _universe(order, traded, fold)
     faults += _times(order, verdict, limits, fold)
     return faults
+
+
+def collar_basis(traded: Instrument, verdict: Verdict) -> Decimal:
+    """Return what the collar is a fraction of: the reference; of a combo the sum of its legs' prices without their signs."""
+    if not isinstance(traded, Combo):
+        return abs(exact(verdict.ref))
+    return exact(fsum(abs(leg.ratio) * verdict.prices.get(leg.instrument.symbol, 0.0) for leg in traded.legs))
 
 
 def reference(traded: Instrument, verdict: Verdict) -> float | None:

@@ -228,11 +228,9 @@ class Backtest:
             if ts != self.now:
                 if self._due() < ts:
                     self._advance(ts)
-                if broker.working and kind is Bar:
+                if broker.working:
                     self._match(events, n - first - 1)
                 self.now = ts
-            elif kind is Bar and broker.working and n > first + 1 and type(events[n - first - 2]) is not Bar:
-                self._match(events, n - first - 1)
             engine.observe(event)
             journal.ticks = n
             if broker.working and kind is not Bar:

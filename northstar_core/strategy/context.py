@@ -49,8 +49,8 @@ class Context:
 
     @property
     def now(self) -> int:
-        """The time of the event being handled, ns UTC."""
-        ts: int = self.event.ts
+        """The time, ns UTC: of the event being handled, or of the latest market event where a report tells of an earlier instant."""
+        ts: int = max(self.event.ts, self._host.clock)
         return ts
 
     @property
@@ -265,14 +265,21 @@ class Context:
             limit_price, stop_price = _price(found, limit_price), _price(found, stop_price)
             kind = OrderType.LIMIT if stop_price is None else OrderType.STOP if limit_price is None else OrderType.STOP_LIMIT
         if signal is None:
-            seen = host.signals.get(symbol)
-            signal = seen[1] if seen is not None and seen[0] is self.event else 0
+            signal = self._signal_of(symbol)
         host.n += 1
+        ts = self.event.ts
+        if ts < host.clock:
+            ts = host.clock
         order = PlaceOrder(
-            self.event.ts, f"{host.id_prefix}{host.n}", host.strategy_id, host.account, symbol, side, amount, kind, limit_price,
+            ts, f"{host.id_prefix}{host.n}", host.strategy_id, host.account, symbol, side, amount, kind, limit_price,
             stop_price, tif, reduce_only, parent, signal, self._seq(),
         )  # fmt: skip
         return host.place(order)
+
+    def _signal_of(self, symbol: str) -> int:
+        """The number of the signal recorded for a symbol in this event; 0 if there is none."""
+        seen = self._host.signals.get(symbol)
+        return seen[1] if seen is not None and seen[0] is self.event else 0
 
     def bracket(
         self, traded: Traded, side: Side, qty: Number, *, take_profit: Number, stop_loss: Number, **terms: Any
@@ -326,15 +333,35 @@ class Context:
         )
 
     def flatten(self, traded: Traded | None = None, **terms: Any) -> list[Ticket]:
-        """Cancel what works and close what is held, of one symbol or of all, with reduce-only market orders."""
-        wanted = [_symbol(traded)] if traded is not None else [s for s, held in self._host.positions.items() if held.qty]
-        self.cancel_all(traded)
+        """Cancel what works and close what is held, of one symbol or of all, with reduce-only market orders.
+
+        A symbol with working orders is closed once they have ended, so that what they fill meanwhile is closed too and nothing
+        stands between; without any, at once.
+
+        Returns
+        -------
+        The closing orders asked for at once.
+        """
+        if traded is not None:
+            symbols = [_symbol(traded)]
+        else:
+            symbols = [s for s, held in self._host.positions.items() if held.qty]
+            symbols += [t.symbol for t in self._host.working.values() if t.symbol not in symbols]
         tickets = []
-        for symbol in wanted:
-            held = self.position(symbol)
-            if held:
-                tickets.append(self.order(symbol, Side.SELL if held > 0 else Side.BUY, abs(held), reduce_only=True, **terms))
+        for symbol in dict.fromkeys(symbols):
+            if self.working(symbol):
+                self.cancel_all(symbol)
+                self._host.closing[symbol] = {"signal": self._signal_of(symbol), **terms}
+            elif ticket := self.close(symbol, **terms):
+                tickets.append(ticket)
         return tickets
+
+    def close(self, traded: Traded, **terms: Any) -> Ticket | None:
+        """Close what is held of a symbol with a reduce-only order; None where nothing is."""
+        held = self.position(traded)
+        if not held:
+            return None
+        return self.order(traded, Side.SELL if held > 0 else Side.BUY, abs(held), reduce_only=True, **terms)
 
 
 def _symbol(traded: Traded) -> str:

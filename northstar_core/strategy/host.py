@@ -87,6 +87,8 @@ class StrategyHost:
         self.id_prefix = f"{self.strategy_id}-{session}-"
         self.cash = cash
         self.n = 0
+        self.clock = 0  #: latest market event handed over; a report may tell of an earlier instant
+        self.closing: dict[str, dict[str, Any]] = {}  #: symbols to close once their orders have ended, with the order's terms
         self.outbox: list[Outgoing] = []
         self.tickets: dict[str, Ticket] = {}
         self.working: dict[str, Ticket] = {}
@@ -104,8 +106,8 @@ class StrategyHost:
         ctx = self.ctx
         self._handlers: dict[type, Callable[[Any], None]] = {
             Bar: self._bar,
-            Quote: lambda event: strategy.on_quote(ctx, event),
-            Trade: lambda event: strategy.on_trade(ctx, event),
+            Quote: self._quote,
+            Trade: self._trade,
             Halt: lambda event: None,
             e.OrderFilled: self._filled,
             e.TimerFired: lambda event: strategy.on_timer(ctx, event),
@@ -138,7 +140,16 @@ class StrategyHost:
         except Exception as error:
             raise self.failed(event, error) from error
 
+    def _quote(self, quote: Quote) -> None:
+        self.clock = quote.ts
+        self.strategy.on_quote(self.ctx, quote)
+
+    def _trade(self, trade: Trade) -> None:
+        self.clock = trade.ts
+        self.strategy.on_trade(self.ctx, trade)
+
     def _bar(self, bar: Bar) -> None:
+        self.clock = bar.ts
         if self._need:
             self._count(bar.symbol)
         self.strategy.on_bar(self.ctx, bar)
@@ -216,6 +227,8 @@ class StrategyHost:
                 ticket.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
                 if done:
                     self.working.pop(fill.order_id, None)
+                    if self.closing:
+                        self._close_idle(ticket.symbol)
         if self._wants_fill:
             self.strategy.on_fill(self.ctx, fill)
         if self._wants_order:
@@ -260,6 +273,13 @@ class StrategyHost:
             ticket.status = status
         if not ticket.is_working:
             self.working.pop(ticket.order_id, None)
+            if self.closing:
+                self._close_idle(ticket.symbol)
+
+    def _close_idle(self, symbol: str) -> None:
+        """Close a symbol that is being flattened, once none of its orders works any more."""
+        if symbol in self.closing and not any(ticket.symbol == symbol for ticket in self.working.values()):
+            self.ctx.close(symbol, **self.closing.pop(symbol))
 
 
 _STATUS: dict[type, OrderStatus] = {

@@ -179,7 +179,7 @@ def test_every_order_of_a_real_run_has_its_chain() -> None:
     for record in intents[:40]:
         found = why(lines, record.event.order_id, tape=backtest.tape)
         assert found.outcome in ("submitted", "denied")
-        assert found.steps[0].what in ("tick", "fill", "accepted", "start")
+        assert found.steps[0].what in ("tick", "fill", "accepted", "start", "canceled")
         refused = [check for check in found.checks if check.outcome == "refused"]
         assert len(refused) == (found.outcome == "denied"), found.lines()
         assert all(not check.headroom.startswith("-") for check in found.checks if check.outcome == "passed"), (
