@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from northstar_core.model.errors import ParameterError
+from northstar_core.model.errors import DataError, ParameterError
 from northstar_core.model.events import OrderFilled
 from northstar_core.model.instrument import Option, instrument
 from northstar_core.model.journal import plain
@@ -34,7 +34,6 @@ MOST_POINTS = 1_500  #: of a line
 MOST_CANDLES = 2_000
 MARGIN_MS = 180_000.0  #: so that a day's first and last points are not cut off with the night
 MOST_BREAKS = 300
-MOST_MARKERS = 800  #: fills drawn one by one; above, those of neighbouring candles are drawn as one
 
 _FILL = {Side.BUY: ("bought", BLUE, "triangle-up"), Side.SELL: ("sold", ORANGE, "triangle-down")}
 
@@ -143,7 +142,7 @@ def price_figure(result: Result, symbol: str, *, most: int = MOST_CANDLES) -> go
             line={"color": GREY, "width": 1, "shape": "hv"}, hovertemplate="%{y:,.2f}<extra></extra>",
         )  # fmt: skip
     for side in Side:
-        _add_fills(figure, [fill for fill in fills if fill.side is side], side, grid, x)
+        _add_fills(figure, [fill for fill in fills if fill.side is side], side, grid, x, most=max(most * 2 // 5, 100))
     title = f"<b>{escape(label(symbol))}</b>  {drawn}"
     for side, (name, colour, _) in _FILL.items():
         count = sum(fill.side is side for fill in fills)
@@ -160,7 +159,10 @@ def price_figure(result: Result, symbol: str, *, most: int = MOST_CANDLES) -> go
 
 def label(symbol: str) -> str:
     """Return a symbol as people read it: of an option, its underlying, expiry, strike and right."""
-    traded = instrument(symbol)
+    try:
+        traded = instrument(symbol)
+    except DataError:  # data may hold what nobody can trade
+        return symbol
     if not isinstance(traded, Option):
         return symbol
     return f"{traded.underlying} {traded.expiry:%Y-%m-%d} {plain(traded.strike):f} {traded.right.name.lower()}"
@@ -175,8 +177,8 @@ def plotly_json(figure: go.Figure) -> dict[str, Any]:
     return found
 
 
-def _add_fills(figure: go.Figure, fills: list[OrderFilled], side: Side, grid: Int64, x: Float64) -> None:
-    """Add fills of one side as triangles at their prices, each over the candle it belongs to."""
+def _add_fills(figure: go.Figure, fills: list[OrderFilled], side: Side, grid: Int64, x: Float64, *, most: int) -> None:
+    """Add fills of one side as triangles, each over its candle; of more than ``most``, neighbours are one."""
     if not fills:
         return
     name, colour, shape = _FILL[side]
@@ -185,8 +187,8 @@ def _add_fills(figure: go.Figure, fills: list[OrderFilled], side: Side, grid: In
     qty, price = np.array([float(fill.qty) for fill in fills]), np.array([float(fill.price) for fill in fills])
     clock = wall_ms(ts).astype("datetime64[ms]")
     text = [f"{q:,g} · {when}" for q, when in zip(qty, np.datetime_as_string(clock, "s"), strict=True)]
-    if len(fills) > MOST_MARKERS and len(grid):
-        together = -(-len(grid) // (MOST_MARKERS // 2))  # so many neighbouring candles share a triangle
+    if len(fills) > most and len(grid):
+        together = -(-len(grid) // (most // 2))  # so many neighbouring candles share a triangle
         at = at // together * together
         edges = np.concatenate([[0], np.flatnonzero(np.diff(at)) + 1])
         count, total = np.diff(np.append(edges, len(at))), np.add.reduceat(qty, edges)

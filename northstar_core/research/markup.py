@@ -30,7 +30,7 @@ white-space:nowrap}
 .ns .side{display:flex;flex-wrap:wrap;gap:0 40px;align-items:flex-start}.ns .side>div{flex:1 1 380px;min-width:0}
 .ns .scroll{max-height:340px;overflow:auto;border-bottom:1px solid var(--rule)}
 .ns table.ns-t{border-collapse:collapse;font-size:12.5px;margin:0;width:100%;table-layout:auto;border:0}
-.ns table.ns-fit{width:auto}
+.ns table.ns-fit{width:auto}.ns table.ns-heat{margin:0 0 14px}
 .ns table.ns-t tbody tr,.ns table.ns-t thead tr{background:transparent}
 .ns table.ns-t tbody tr:hover{background:var(--tint)}
 .ns table.ns-t th,.ns table.ns-t td{padding:2.5px 10px 2.5px 0;text-align:right;vertical-align:top;border:0;
