@@ -1,9 +1,10 @@
-"""``northstar``: the commands, and how they refuse. One clear line on stderr and a non-zero exit, never a traceback for what we can name."""
+"""``northstar``: the commands, and how they refuse: one clear line on stderr, a non-zero exit, no traceback."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import ClassVar
 
 import click
 
@@ -13,7 +14,7 @@ from northstar_core.model.errors import NorthstarError
 class Lazy(click.Group):
     """A group whose commands live in files of their own, imported when used: ``northstar --help`` stays quick."""
 
-    _homes = {
+    _homes: ClassVar = {
         "audit": ("northstar_core.cli.audit", "audit"),
         "backtest": ("northstar_core.cli.backtest", "backtest"),
         "data": ("northstar_core.cli.data", "data"),
@@ -52,9 +53,15 @@ def main() -> None:
         _fail("interrupted", 130)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "northstar"
+        message = error.format_message().rstrip(".").replace("\n", " ")
+        _fail(f"{message[:1].lower()}{message[1:]}; {command} --help tells more", error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
 
 from northstar_core.cli import show
+
+
+def _status(run: Any) -> str:
+    """How a run stands; one that says it runs but that nobody writes was killed."""
+    return "killed" if run.status == "running" and not run.writing else str(run.status)
 
 
 @click.command()
@@ -32,7 +38,7 @@ def runs(limit: int, as_json: bool) -> None:
     show.table(
         "stored runs", ["run", "kind", "status", "started", "events", "P&L", "head"],
         [
-            [r.run_id, r.kind, r.status, f"{r.started:%Y-%m-%d %H:%M}", f"{r.events:,}", show.money(r.summary.get("pnl")), r.head_hash.hex()[:12]]  # type: ignore[attr-defined]
+            [r.run_id, r.kind, _status(r), f"{r.started:%Y-%m-%d %H:%M}", f"{r.events:,}", show.money(r.summary.get("pnl")), r.head_hash.hex()[:12]]  # type: ignore[attr-defined]
             for r in found
         ],
         right={"events", "P&L"},

@@ -96,6 +96,8 @@ def parse_limits(text: str, cash: Decimal, *, where: str = "limits") -> LimitSet
     for key in data:
         if key not in ("name", "strategy", "account"):
             raise SettingsError(f"{where}: unknown entry {key!r}; a limit set has name, [strategy] and [account]")
+        if key != "name" and not isinstance(data[key], dict):
+            raise SettingsError(f"{where}: {key} is a table: write [{key}], then its limits one a line")
     strategy = StrategyLimits(**_values(StrategyLimits, data.get("strategy", {}), cash, f"{where}: [strategy]"))
     account = AccountLimits(**_values(AccountLimits, data.get("account", {}), cash, f"{where}: [account]"))
     return LimitSet(name=str(data.get("name", "unnamed")), strategy=strategy, account=account)
@@ -129,6 +131,8 @@ def _value(kind: str, value: Any, cash: Decimal, where: str) -> Any:
             number = Decimal(str(value))
     except (ValueError, InvalidOperation):
         raise SettingsError(f"{where}: give a number, a percentage of the opening cash such as '50%', or a session rule") from None
-    if not number >= 0 or not number.is_finite():
+    if not number.is_finite() or number < 0:
         raise SettingsError(f"{where}: must be zero or more")
+    if "int" in kind and number != int(number):
+        raise SettingsError(f"{where}: must be a whole number")
     return int(number) if "int" in kind else number
