@@ -57,6 +57,8 @@ def verify(run: str | None, with_data: bool, as_json: bool) -> None:
 
 
 async def _verify(run_id: str | None, with_data: bool) -> Any:
+    import msgspec
+
     from northstar_core.audit.verify import verify_batches
     from northstar_core.research.feed import Feed
     from northstar_core.store.postgres import open_database
@@ -64,13 +66,19 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await reader.run(run_id)
+        tape, missing = None, "not asked for"
+        if with_data and run.events:
+            tape, missing = _tape(run, await _started(reader, run))
         digest = None
-        tape = _tape(run, await _started(reader, run)) if with_data and run.events else None
         if tape is not None:
             feed = Feed(tape)
             digest = lambda first, rows: feed.digest(first, first + rows)  # noqa: E731
         head = (run.head_seq, run.head_hash)
-        return await verify_batches(reader.batches(run.stream), head=head, tape_digest=digest)
+        report = await verify_batches(reader.batches(run.stream), head=head, tape_digest=digest)
+    if tape is None and not report.error:
+        note = f"the rows were not compared with the market data: {missing}"
+        report = msgspec.structs.replace(report, notes=(*report.notes, note))
+    return report
 
 
 @audit.command()
@@ -94,7 +102,7 @@ async def _why(order_id: str, run_id: str | None) -> Any:
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await reader.run(run_id)
-        with WhyOrder(order_id, _tape(run, await _started(reader, run))) as asked:
+        with WhyOrder(order_id, _tape(run, await _started(reader, run))[0]) as asked:
             async for row in reader.events(run.stream):
                 asked.feed(row.line)
             chain = asked.chain()
@@ -105,12 +113,12 @@ async def _why(order_id: str, run_id: str | None) -> Any:
         return chain
 
 
-def _tape(run: Any, started: Any) -> Any:
-    """The market data the run consumed, where they are at hand; else None."""
+def _tape(run: Any, started: Any) -> tuple[Any, str]:
+    """The market data the run consumed; where they are not at hand, None and why."""
     try:
-        return _recorded(run, started).again().tape
-    except NorthstarError:
-        return None
+        return _recorded(run, started).again().tape, ""
+    except NorthstarError as error:
+        return None, str(error)
 
 
 @audit.command("why-not")
@@ -142,7 +150,7 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
             raise SettingsError(f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}")
         if symbol not in started.symbols:
             raise SettingsError(f"run {run.run_id} has no data of {symbol!r}; it has {', '.join(started.symbols[:12])}")
-        tape = _tape(run, started)
+        tape, _ = _tape(run, started)
 
         def replay(at: int) -> Any:
             return reason_at(_recorded(run, started).again(), strategy, symbol, at)

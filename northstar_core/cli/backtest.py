@@ -18,7 +18,7 @@ def broker_options(command: Any) -> Any:
         click.option("--fill-at", type=click.Choice(["next_open", "close", "quote"]), default="next_open", show_default=True, help="Where market orders fill."),
         click.option("--touch", is_flag=True, help="Limit orders fill when the price touches them, not only when it trades through."),
         click.option("--volume-share", default="0.1", show_default=True, help="Largest part of a bar's volume orders may take; 'none' for no limit."),
-        click.option("--commission", default="us", show_default=True, help="none, us, share:0.005, contract:0.65, percent:0.001, fixed:1; join with +."),
+        click.option("--commission", default="us", show_default=True, help="none, us, regulatory, share:0.005, contract:0.65, percent:0.001, fixed:1; join with +."),
         click.option("--slippage", default="none", show_default=True, help="none, bps:2, ticks:1 or impact:0.1."),
         click.option("--latency-ms", type=float, default=0.0, show_default=True, help="From us to the broker, and back."),
     )):  # fmt: skip
