@@ -86,11 +86,12 @@ class OrderChecks:
         known = self.fold.known(order_id)
         if event.reason in REPEATS:
             if known is None:
-                violate(
-                    "O7",
-                    seq,
-                    f"order {order_id} was refused as a repeat ({event.reason}) and no earlier decision exists",
-                )
+                if order_id not in self.denied:
+                    violate(
+                        "O7",
+                        seq,
+                        f"order {order_id} was refused as a repeat ({event.reason}) and no earlier decision exists",
+                    )
                 return
             same = content(intent) in (known.sent, known.intended)
             if same != (event.reason is DenialReason.ORDER_ID_DUPLICATE):

@@ -27,9 +27,10 @@ LIMIT, STOP, STOP_LIMIT = OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT
 
 def check_unique_id(case: Case) -> Denial | None:
     """Deny an order id that was already used: the same order again is a duplicate, another one a conflict."""
-    known = case.state.blotter.orders.get(case.order.order_id)
+    blotter, order_id = case.state.blotter, case.order.order_id
+    known = blotter.orders.get(order_id)
     if known is None:
-        return None
+        return Denial(R.ORDER_ID_DUPLICATE, f"order_id={order_id} was denied before") if order_id in blotter.denied else None
     try:
         same = known.intent == case.order
     except InvalidOperation:  # a signalling NaN is equal to nothing
@@ -71,8 +72,20 @@ def _field_denial(case: Case) -> Denial | None:
         for price in (order.limit_price, order.stop_price):
             if price is not None and not ZERO < price < BILLION:
                 return Denial(R.ORDER_FIELDS_INVALID, f"price={price} must be above 0 and below 1e9")
-    if order.parent and order.parent not in case.state.blotter.orders:
+    return _parent_denial(case) if order.parent else None
+
+
+def _parent_denial(case: Case) -> Denial | None:
+    """An exit is reserved with its entry, so it has to be one: reduce-only, the other way, in the same book and symbol."""
+    order = case.order
+    entry = case.state.blotter.orders.get(order.parent)
+    if entry is None:
         return Denial(R.ORDER_FIELDS_INVALID, f"parent={order.parent} was not submitted")
+    intent = entry.intent
+    if (intent.strategy, intent.account, intent.symbol) != (order.strategy, order.account, order.symbol) or intent.parent:
+        return Denial(R.ORDER_FIELDS_INVALID, f"parent={order.parent} is no entry of {order.strategy} in {order.symbol}")
+    if not order.reduce_only or intent.side is order.side:
+        return Denial(R.ORDER_FIELDS_INVALID, f"an exit of {order.parent} is reduce-only and on the other side")
     return None
 
 
@@ -230,18 +243,25 @@ def check_open_orders(case: Case) -> Denial | None:
 
 
 def check_reduce_only(case: Case) -> Denial | None:
-    """Deny a reduce-only order that could open or turn a position; a bracket exit is judged against its entry."""
+    """Deny a reduce-only order that could open or turn a position.
+
+    A bracket exit is judged against its entry; once that has ended, against what is held, its siblings aside.
+    """
     order = case.order
     if not order.reduce_only:
         return None
+    siblings = ZERO
     if order.parent:
         entry = case.state.blotter.orders[order.parent]
-        fits = entry.side is not order.side and entry.intent.symbol == order.symbol and case.qty <= entry.qty
-        return None if fits else Denial(R.REDUCE_ONLY, f"exit {order.side} {case.qty} against entry {entry.side} {entry.qty}")
+        if not case.qty <= entry.qty:
+            return Denial(R.REDUCE_ONLY, f"exit {order.side} {case.qty} against entry {entry.side} {entry.qty}")
+        if entry.working:
+            return None
+        siblings = sum((child.reserved for child in case.state.blotter.children.get(order.parent, ())), ZERO)
     for leg in case.instrument.legs:
         line = case.book.line(leg.instrument.symbol)
         side = order.side if leg.ratio > 0 else order.side.opposite
-        pending = line.buys if side is Side.BUY else line.sells
+        pending = (line.buys if side is Side.BUY else line.sells) - siblings * abs(leg.ratio)
         if not (opposes(line.qty, side) and case.qty * abs(leg.ratio) + pending <= abs(line.qty)):
             return Denial(R.REDUCE_ONLY, f"{line.symbol}: position={line.qty} working={pending} order={case.qty}")
     return None

@@ -54,6 +54,7 @@ class Engine:
             ],
         }
         self._appliers: dict[type, Callable[[Any], None]] = {
+            e.OrderDenied: self._apply_denied,
             e.OrderSubmitted: self._apply_submitted,
             e.OrderAccepted: lambda f: self._move(f.order_id, Trigger.ACCEPT),
             e.OrderRejected: lambda f: self._move(f.order_id, Trigger.REJECT),
@@ -165,7 +166,7 @@ class Engine:
         if order is None or order.intent.strategy != intent.strategy:
             return [_denied(intent, "", Denial(DenialReason.ORDER_UNKNOWN, f"order_id={intent.order_id}"))]
         symbol = order.intent.symbol
-        if order.status not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED):
+        if order.status not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED) or order.pending is not None:
             return [_denied(intent, symbol, Denial(DenialReason.ORDER_NOT_WORKING, f"status={order.status}"))]
         qty = intent.qty if intent.qty is not None else order.qty
         limit = intent.limit_price if intent.limit_price is not None else order.limit_price
@@ -217,11 +218,19 @@ class Engine:
             fact, trigger = e.OrderRejected(*head, report.text), Trigger.REJECT
         elif kind is ExecType.REPLACED:
             terms = order.pending or (order.qty, order.limit_price, order.stop_price)
+            if order.pending is None and order.status is not OrderStatus.UNKNOWN:
+                return []
+            if not terms[0] > order.cum_qty:
+                return [_break(report, intent.account, "report", f"replaced to {terms[0]}, {order.cum_qty} have filled")]
             fact, trigger = e.OrderReplaced(*head, *terms), Trigger.REPLACE
         elif kind is ExecType.UNKNOWN:
             fact, trigger = e.OrderUnknown(*head, report.text), Trigger.LOSE_SIGHT
         else:
-            request = "cancel" if kind is ExecType.CANCEL_REJECTED else "replace"
+            is_cancel = kind is ExecType.CANCEL_REJECTED
+            asked = order.status is OrderStatus.PENDING_CANCEL if is_cancel else order.pending is not None
+            if not asked and order.status is not OrderStatus.UNKNOWN:
+                return []
+            request = "cancel" if is_cancel else "replace"
             fact, trigger = e.RequestRejected(*head, request, report.text), Trigger.REQUEST_REJECT
         if (order.status, trigger) not in TRANSITIONS:
             # Repeats and overtaken messages are everyday; they change nothing and are on the record as the input they are.
@@ -232,6 +241,8 @@ class Engine:
         blotter = self.state.blotter
         if report.exec_id in blotter.exec_ids:
             return []
+        if not (report.exec_id and report.qty.is_finite() and report.price.is_finite() and report.fees.is_finite()):
+            return [_break(report, order.intent.account, "report", "an execution without an id or with a number that is none")]
         intent = order.intent
         symbol = report.symbol or intent.symbol
         if symbol == intent.symbol:
@@ -269,6 +280,11 @@ class Engine:
         return [*breaks, e.ReconcileCompleted(snapshot.ts, snapshot.account, len(breaks))]
 
     # ── books ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _apply_denied(self, fact: e.OrderDenied) -> None:
+        blotter = self.state.blotter
+        if fact.symbol and fact.order_id not in blotter.orders:  # without a symbol: of a cancel or replace of no order
+            blotter.denied.add(fact.order_id)
 
     def _apply_submitted(self, fact: e.OrderSubmitted) -> None:
         state, intent = self.state, fact.order

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 
 from northstar_core.model.errors import ProtocolError
@@ -77,12 +76,7 @@ class Blotter:
         self.working: dict[str, Order] = {}
         self.children: dict[str, list[Order]] = {}  #: bracket exits by the id of their entry
         self.exec_ids: set[str] = set()
-
-    def __contains__(self, order_id: str) -> bool:
-        return order_id in self.orders
-
-    def __iter__(self) -> Iterator[Order]:
-        return iter(self.orders.values())
+        self.denied: set[str] = set()  #: ids of orders that were refused: the first decision stands
 
     def submit(self, intent: PlaceOrder) -> Order:
         """Add an order that goes to the broker."""

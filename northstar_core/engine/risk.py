@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from northstar_core.engine.case import Case
-from northstar_core.engine.checks import before_price, check_grant, check_unique_id, on_numbers
+from northstar_core.engine.checks import before_price, check_fields, check_grant, check_unique_id, on_numbers
 from northstar_core.engine.state import State
 from northstar_core.model.account import AccountLimits, StrategyLimits, Verdict
 from northstar_core.model.denial import SENTENCES, Denial, DenialReason
@@ -24,7 +24,10 @@ R = DenialReason
 
 
 class Rule(Protocol):
-    """A plugged-in risk rule: may approve, modify or block, before the built-in checks see the order."""
+    """A plugged-in risk rule: may approve, modify or block, before the built-in checks judge the order.
+
+    It sees new orders, and replaces as the order that would be left (id ``…#replace``), each with fields that fit together.
+    """
 
     name: str
 
@@ -38,13 +41,17 @@ def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tup
     if (denial := check_unique_id(case)) or (denial := check_grant(case)):
         return order, None, denial
     if rules:
+        if denial := _prepare(case) or check_fields(case):
+            return order, None, denial  # a rule sees only orders that make sense
         changed: list[str] = []
         for rule in rules:
             outcome = rule.check(order, state)
             if isinstance(outcome, Denial):
                 return order, None, Denial(R.RULE_BLOCKED, f"{rule.name}: {outcome.detail}", outcome.passes_at)
             if outcome is not None and outcome != order:
-                changed.append(f"{rule.name}: qty {order.qty} -> {outcome.qty}")
+                changed.append(f"{rule.name}: {_changes(order, outcome)}")
+                if (outcome.order_id, outcome.strategy, outcome.account) != (order.order_id, order.strategy, order.account):
+                    return order, None, Denial(R.RULE_BLOCKED, f"{changed[-1]}: a rule may not change whose order it is")
                 order = outcome
         case = Case(order, state)
         case.rules = tuple(changed)
@@ -58,6 +65,15 @@ def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tup
         verdict = case.verdict()
         return order, verdict, Denial(denial.reason, denial.detail, _passes_at(case))
     return order, case.verdict(), None
+
+
+def _changes(before: PlaceOrder, after: PlaceOrder) -> str:
+    """What a rule changed, field by field."""
+    return ", ".join(
+        f"{field} {old} -> {new}"
+        for field in before.__struct_fields__
+        if (old := getattr(before, field)) != (new := getattr(after, field))
+    )
 
 
 def _prepare(case: Case) -> Denial | None:
@@ -102,9 +118,7 @@ def _passes_at(case: Case) -> Decimal | None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if passes(middle) else (low, middle)
-    found = low * lot if low and passes(low) else None
-    case.measure(asked)
-    return found
+    return low * lot if low else None
 
 
 def sentence(denial: Denial) -> str:

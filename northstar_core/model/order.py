@@ -98,8 +98,9 @@ TRANSITIONS: dict[tuple[OrderStatus, Trigger], OrderStatus] = {
     **{(s, T.CANCEL): S.CANCELED for s in WORKING},
     **{(s, T.REPLACE_REQUEST): S.PENDING_REPLACE for s in (S.NEW, S.PARTIALLY_FILLED)},
     **{(s, T.REPLACE): S.NEW for s in (S.PENDING_REPLACE, S.UNKNOWN)},
+    **{(s, T.REPLACE): S.NEW for s in (S.NEW, S.PARTIALLY_FILLED)},  # a refused cancel overtook the replace's answer
     (S.PENDING_CANCEL, T.REPLACE): S.PENDING_CANCEL,  # replace acknowledged after we asked to cancel
-    **{(s, T.REQUEST_REJECT): S.NEW for s in (S.PENDING_CANCEL, S.PENDING_REPLACE, S.UNKNOWN)},
+    **{(s, T.REQUEST_REJECT): S.NEW for s in (S.PENDING_CANCEL, S.PENDING_REPLACE, S.UNKNOWN, S.NEW, S.PARTIALLY_FILLED)},
     **{(s, T.REJECT): S.REJECTED for s in (S.PENDING_NEW, S.NEW, S.UNKNOWN, S.PENDING_CANCEL)},
     **{(s, T.EXPIRE): S.EXPIRED for s in WORKING},
     **{(s, T.LOSE_SIGHT): S.UNKNOWN for s in WORKING - {S.UNKNOWN}},

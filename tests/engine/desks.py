@@ -95,6 +95,8 @@ class Desk:
 
     def give(self, event: Any, cause: int = 0) -> list[Any]:
         """Write an input and what follows from it down; return what follows."""
+        if isinstance(event, PlaceOrder | ReplaceOrder | CancelOrder):
+            cause = self.journal.seq
         seq = self.journal.append(event, event.ts, cause)
         facts = self.engine.handle(event)
         for fact in facts:
@@ -207,6 +209,12 @@ class Desk:
         twin.restore(record.event for record in self.journal.records)
         return twin
 
+    def assert_clean(self) -> None:
+        """The auditor, who shares no code with the engine, finds nothing; and the log brings back every book."""
+        report = self.audit()
+        assert report.exit_code == 0, "\n".join(report.lines())
+        assert state_of(self.restored()) == state_of(self.engine)
+
     def audit(self) -> Report:
         """What the auditor says of everything that was written down, ended as a run ends."""
         ts = self.now
@@ -221,7 +229,7 @@ class Desk:
         for fact in self.engine.handle(snapshot):
             assert not isinstance(fact, e.BreakFound), fact
             journal.append(fact, ts, seq)
-        journal.append(self.engine.snapshot(ts), ts)
+        journal.append(self.engine.snapshot(ts), ts, journal.seq)
         if journal.ticks:
             read = e.TapeRead(ts=ts, table="ticks", first_row=0, rows=journal.ticks, digest="0" * 64)
             journal.append(read, ts)
@@ -253,7 +261,9 @@ def state_of(engine: Engine) -> dict[str, Any]:
                 if line.qty or line.buys or line.sells
             },
             "worst": {
-                (o, s): (worst, book.up[s], book.down[s]) for o, book in books.items() for s, worst in book.worst.items()
+                (owner, s): (book.worst[s], book.up[s], book.down[s])
+                for owner, book in books.items()
+                for s in book.worst
             },
             "options": {(o, g): held for o, book in books.items() for g, held in book.options.items() if held},
             "option_orders": {
@@ -273,11 +283,12 @@ def state_of(engine: Engine) -> dict[str, Any]:
                 o.intent, o.status, o.qty, o.cum_qty, o.fees, o.limit_price, o.stop_price, o.pending, o.reserved,
                 o.leg_fills,
             )
-            for o in state.blotter
+            for o in state.blotter.orders.values()
         },
         "working": list(state.blotter.working),
         "children": {k: [c.order_id for c in v] for k, v in state.blotter.children.items()},
         "exec_ids": state.blotter.exec_ids,
+        "denied": state.blotter.denied,
         "grants": state.grants,
         "caps": {scope: (caps.name, caps.limits) for scope, caps in state.caps.items()},
         "states": state.states,

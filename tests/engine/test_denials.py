@@ -369,7 +369,8 @@ def test_the_fields_have_to_fit_the_order_type() -> None:
     desk = Desk()
     for more in (
         {"order_type": MARKET, "limit": "100"}, {"order_type": OrderType.LIMIT}, {"order_type": OrderType.STOP},
-        {"order_type": OrderType.STOP, "limit": "100", "stop": "100"}, {"order_type": OrderType.STOP_LIMIT, "stop": "9"},
+        {"order_type": OrderType.STOP, "limit": "100", "stop": "100"},
+        {"order_type": OrderType.STOP_LIMIT, "stop": "9"},
         {"symbol": VERTICAL, "stop": "1", "qty": "1"}, {"symbol": "no ticker"}, {"symbol": "SPY231332C00100000"},
     ):  # fmt: skip
         assert desk.place(**more).reason is DenialReason.ORDER_FIELDS_INVALID, more
