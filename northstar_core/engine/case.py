@@ -6,16 +6,16 @@ from decimal import Decimal
 from math import fsum
 
 from northstar_core.engine.exposure import Group, group_of
-from northstar_core.engine.limits import Caps
-from northstar_core.engine.portfolio import Account, Book, Line, mark_price
-from northstar_core.engine.state import State
-from northstar_core.model.account import AccountLimits, LegState, StrategyLimits, Verdict
+from northstar_core.engine.portfolio import Book, Line, mark_price
+from northstar_core.engine.state import Seat, State
+from northstar_core.model.account import LegState, Verdict
 from northstar_core.model.denial import Denial, DenialReason
-from northstar_core.model.instrument import Combo, Equity, Instrument, Option, exact
+from northstar_core.model.instrument import Combo, Instrument, Option, exact
 from northstar_core.model.market import Bar
 from northstar_core.model.order import PlaceOrder, Side
 
 ZERO = Decimal(0)
+BUY, SELL = Side.BUY, Side.SELL
 INFINITY = float("inf")
 
 
@@ -23,27 +23,23 @@ class Case:
     """An order under judgement, with every number about it."""
 
     __slots__ = (
-        "above_reference", "account", "account_caps", "account_limits", "account_orders", "book", "caps", "equity", "gross", "instrument", "is_option",
-        "limits", "line", "net", "notional", "open_orders", "order", "prices", "qty", "recent_orders", "reducing", "ref", "ref_span",
-        "ref_ts", "rules", "state", "symbol_exposure", "value", "worst_price",
+        "above_reference", "account_orders", "after", "equity", "gross", "instrument", "is_option", "line", "net", "notional",
+        "open_orders", "order", "prices", "qty", "recent_orders", "reducing", "ref", "ref_span", "ref_ts", "rules", "seat", "state",
+        "symbol_exposure", "value", "worst_price",
     )  # fmt: skip
 
     order: PlaceOrder
     state: State
+    seat: Seat
     instrument: Instrument
-    account: Account
-    book: Book
-    line: Line
-    caps: Caps
-    account_caps: Caps
-    limits: StrategyLimits
-    account_limits: AccountLimits
+    line: Line  #: of the instrument, or of a combo's first leg
     ref: float
     ref_ts: int
     ref_span: int
     worst_price: Decimal
     value: Decimal
     qty: Decimal
+    after: Decimal  #: of an equity: the signed position if this order and all that works on its side filled
     is_option: bool
     reducing: bool
     notional: float
@@ -61,109 +57,120 @@ class Case:
     def __init__(self, order: PlaceOrder, state: State) -> None:
         self.order = order
         self.state = state
-        self.qty = order.qty
+        self.seat = state.seat(order.strategy, order.account)
         self.rules = ()
 
     # ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def price(self) -> Denial | None:
         """Look up the reference price and the price the order is valued at."""
-        marks, order = self.state.marks, self.order
+        order = self.order
         if type(self.instrument) is Combo:
-            legs = [(leg, marks.get(leg.instrument.symbol)) for leg in self.instrument.legs]
-            missing = [leg.instrument.symbol for leg, mark in legs if mark is None or not 0 < mark_price(mark) < INFINITY]
-            if missing:
-                return Denial(DenialReason.PRICE_MISSING, f"symbol={missing[0]}")
-            known = [(leg.ratio, mark) for leg, mark in legs if mark is not None]
-            self.ref = fsum(ratio * mark_price(mark) for ratio, mark in known)
-            oldest = min((mark for _, mark in known), key=lambda mark: mark.ts)
+            if denial := self._price_legs(self.instrument):
+                return denial
         else:
-            mark = marks.get(order.symbol)
-            price = 0.0 if mark is None else mark.close if type(mark) is Bar else mark_price(mark)
-            if mark is None or not 0 < price < INFINITY:
+            mark = self.state.marks.get(order.symbol)
+            if type(mark) is Bar:
+                self.ref, self.ref_span = mark.close, mark.ts - mark.start
+            else:
+                self.ref, self.ref_span = 0.0 if mark is None else mark_price(mark), 0
+            if mark is None or not 0 < self.ref < INFINITY:
                 return Denial(DenialReason.PRICE_MISSING, f"symbol={order.symbol}")
-            self.ref, oldest = price, mark
+            self.ref_ts = mark.ts
+        if order.limit_price is not None:
+            self.worst_price = order.limit_price
+        elif order.stop_price is not None:
+            self.worst_price = order.stop_price
+        else:
+            reserve = self.seat.limits.market_reserve
+            assert reserve is not None
+            ref = exact(self.ref)
+            self.worst_price = ref + abs(ref) * reserve if order.side is BUY else ref - abs(ref) * reserve
+        return None
+
+    def _price_legs(self, traded: Combo) -> Denial | None:
+        """A combo's reference is the sum of ratio × leg mark, as old as its oldest."""
+        legs = [(leg, self.state.marks.get(leg.instrument.symbol)) for leg in traded.legs]
+        missing = [leg.instrument.symbol for leg, mark in legs if mark is None or not 0 < mark_price(mark) < INFINITY]
+        if missing:
+            return Denial(DenialReason.PRICE_MISSING, f"symbol={missing[0]}")
+        known = [(leg.ratio, mark) for leg, mark in legs if mark is not None]
+        self.ref = fsum(ratio * mark_price(mark) for ratio, mark in known)
+        oldest = min((mark for _, mark in known), key=lambda mark: mark.ts)
         self.ref_ts = oldest.ts
         self.ref_span = oldest.ts - oldest.start if type(oldest) is Bar else 0
-        self.worst_price = self._worst_price()
         return None
 
     def leg_value(self) -> float:
         """What a unit's legs are worth without their signs."""
         return fsum(abs(leg.ratio) * self._mark(leg.instrument.symbol) for leg in self.instrument.legs)
 
-    def _worst_price(self) -> Decimal:
-        order = self.order
-        if order.limit_price is not None:
-            return order.limit_price
-        if order.stop_price is not None:
-            return order.stop_price
-        reserve = self.limits.market_reserve
-        assert reserve is not None
-        ref = exact(self.ref)
-        return ref + abs(ref) * reserve * order.side.sign
-
     def measure(self, qty: Decimal) -> None:
         """Take every number for this quantity of the order."""
-        order, account = self.order, self.account
-        multiplier = self.instrument.multiplier
         self.qty = qty
-        self.value = value = abs(qty * self.worst_price * multiplier)
+        account, book = self.seat.account, self.seat.book
         overall = account.book
-        if type(self.instrument) is not Equity or overall.options or overall.option_orders:
-            prices = {s: self._mark(s) for s in dict.fromkeys((*overall.priced_symbols(), *self.book.priced_symbols()))}
+        if self.is_option or overall.options or overall.option_orders:
+            multiplier = self.instrument.multiplier
+            self.value = value = abs(qty * self.worst_price * multiplier)
+            prices = {s: self._mark(s) for s in dict.fromkeys((*overall.priced_symbols(), *book.priced_symbols()))}
             self._measure_legs(qty, prices)
-        elif self.book is overall:
-            self._measure_equity(qty, overall, prices := self._marks(overall.worst))
-        else:  # strategies may offset each other in the account: what one holds needs a price all the same
-            self._measure_equity(qty, overall, prices := self._marks({**overall.worst, **self.book.worst}))
+        else:
+            multiplier = 1
+            self.value = value = qty * self.worst_price
+            prices = self._measure_equity(qty, overall)
         self.equity = account.equity(prices)
         self.prices = prices
         # What a buy may cost above the reference the exposures are taken at.
-        above = float(value) - self.ref * float(qty) * multiplier
-        self.above_reference = above if above > 0 and order.side is Side.BUY else 0.0
+        above = float(value) - self.ref * float(qty) * multiplier if self.order.side is BUY else 0.0
+        self.above_reference = above if above > 0 else 0.0
 
-    def _marks(self, symbols: dict[str, float]) -> dict[str, float]:
-        """The marks of these symbols and of the order's own."""
-        marks, symbol = self.state.marks, self.order.symbol
-        prices = {}
-        for s in symbols:
-            mark = marks.get(s)
-            prices[s] = mark.close if type(mark) is Bar else self._mark(s)
-        prices[symbol] = self.ref
-        return prices
-
-    def _measure_equity(self, qty: Decimal, overall: Book, prices: dict[str, float]) -> None:
-        """Worst cases with this order, where only equities are about."""
-        symbol, price, line, book = self.order.symbol, self.ref, self.line, self.book
-        up, down = _worst_cases(line, qty, self.order.side)
+    def _measure_equity(self, qty: Decimal, overall: Book) -> dict[str, float]:
+        """Worst cases with this order, where only equities are about; returns the marks they were taken at."""
+        line, book, price, side = self.line, self.seat.book, self.ref, self.order.side
+        self.after, up, down = _after(line, qty, side)
         worst = up if up >= -down else -down
-        held = line.qty
-        self.reducing = (qty <= held if self.order.side is Side.SELL else qty <= -held) and worst <= book.worst.get(symbol, 0.0)
-        if len(prices) == 1 and book is overall:
+        self.reducing = qty <= (line.qty if side is SELL else -line.qty) and worst <= line.worst
+        symbol, exposed = line.symbol, overall.exposed
+        if book is overall and (not exposed or (len(exposed) == 1 and symbol in exposed)):
             self.notional = self.gross = self.symbol_exposure = worst * price
             up, down = abs(up * price), abs(down * price)
             self.net = up if up >= down else down
-            return
-        terms = [units * prices[s] for s, units in book.worst.items() if s != symbol]
-        terms.append(worst * price)
-        self.notional = fsum(terms)
-        if book is not overall:
-            up, down = _worst_cases(overall.line(symbol), qty, self.order.side)
+            return {symbol: price}
+        if book is overall:
+            prices = self._marks(exposed)
+        else:  # strategies may offset each other in the account: what one holds needs a price all the same
+            prices = self._marks({**exposed, **book.exposed})
+            self.notional = fsum([other.worst * prices[s] for s, other in book.exposed.items() if other is not line] + [worst * price])
+            line = overall.line(symbol)
+            _, up, down = _after(line, qty, side)
             worst = up if up >= -down else -down
-            terms = [units * prices[s] for s, units in overall.worst.items() if s != symbol]
-            terms.append(worst * price)
-        self.gross = fsum(terms)
         self.symbol_exposure = worst * price
-        ups = [units * prices[s] for s, units in overall.up.items() if s != symbol]
-        downs = [units * prices[s] for s, units in overall.down.items() if s != symbol]
-        ups.append(up * price)
-        downs.append(down * price)
+        worsts, ups, downs = [self.symbol_exposure], [up * price], [down * price]
+        for s, other in exposed.items():
+            if other is not line:
+                mark = prices[s]
+                worsts.append(other.worst * mark)
+                ups.append(other.up * mark)
+                downs.append(other.down * mark)
+        self.gross = fsum(worsts)
         self.net = max(abs(fsum(ups)), abs(fsum(downs)))
+        if book is overall:
+            self.notional = self.gross
+        return prices
+
+    def _marks(self, lines: dict[str, Line]) -> dict[str, float]:
+        """The marks of these symbols and of the order's own."""
+        marks = self.state.marks
+        prices = {s: mark.close if type(mark := marks.get(s)) is Bar else self._mark(s) for s in lines}
+        prices[self.order.symbol] = self.ref
+        return prices
 
     def _measure_legs(self, qty: Decimal, prices: dict[str, float]) -> None:
         """The same numbers where options are involved: legs of equities as worst quantities, legs of options by group."""
-        order, overall = self.order, self.account.book
+        order, overall, book = self.order, self.seat.account.book, self.seat.book
+        if not self.is_option:
+            self.after, _, _ = _after(self.line, qty, order.side)
         extra: dict[Group, dict[Option, Decimal]] = {}
         moves: dict[str, Decimal] = {}
         for leg in self.instrument.legs:
@@ -174,7 +181,7 @@ class Case:
                 prices[leg.instrument.underlying] = self._mark(leg.instrument.underlying)
             else:
                 moves[leg.instrument.symbol] = signed
-        self.notional = _with_moves(self.book, moves, prices) + self.book.option_exposure(prices, extra)
+        self.notional = _with_moves(book, moves, prices) + book.option_exposure(prices, extra)
         self.gross = _with_moves(overall, moves, prices) + overall.option_exposure(prices, extra)
         self.symbol_exposure = fsum(_worst_of(overall.line(s), signed) * prices[s] for s, signed in moves.items())
         if extra:
@@ -182,11 +189,11 @@ class Case:
         # Options are taken at their worst case without a sign, so net is bounded by gross.
         self.net = self.gross
         # Each leg against what is held, and the whole no worse than before: closing one leg of a spread is not reducing.
-        before = _with_moves(self.book, {}, prices) + self.book.option_exposure(prices)
+        before = _with_moves(book, {}, prices) + book.option_exposure(prices)
         self.reducing = self.notional <= before and all(
             opposes(line.qty, order.side if leg.ratio > 0 else order.side.opposite) and abs(line.qty) >= qty * abs(leg.ratio)
             for leg in self.instrument.legs
-            for line in (self.book.line(leg.instrument.symbol),)
+            for line in (book.line(leg.instrument.symbol),)
         )
 
     def _mark(self, symbol: str) -> float:
@@ -194,26 +201,30 @@ class Case:
         event = self.state.marks.get(symbol)
         if event is not None and (price := mark_price(event)) > 0:
             return price
-        entries = [p.avg_price for (_, held), p in self.account.positions.items() if held == symbol and p.qty]
+        entries = [p.avg_price for (_, held), p in self.seat.account.positions.items() if held == symbol and p.qty]
         return float(max(entries)) if entries else 0.0
 
     def verdict(self) -> Verdict:
         """Return the numbers as they go on the record."""
-        lines = [self.line]
+        line = self.line
         if type(self.instrument) is Combo:
-            lines = [self.book.line(leg.instrument.symbol) for leg in self.instrument.legs]
-        legs = tuple([LegState(line.symbol, line.qty, line.buys, line.sells) for line in lines])
+            lines = [self.seat.book.line(leg.instrument.symbol) for leg in self.instrument.legs]
+            legs = tuple([LegState(line.symbol, line.qty, line.buys, line.sells) for line in lines])
+        else:
+            legs = (LegState(line.symbol, line.qty, line.buys, line.sells),)
         return Verdict(
             self.ref, self.ref_ts, self.ref_span, self.worst_price, self.value, legs, self.notional, self.gross, self.net,
             self.symbol_exposure, self.equity, self.open_orders, self.recent_orders, self.account_orders, self.prices, self.rules,
         )  # fmt: skip
 
 
-def _worst_cases(line: Line, qty: Decimal, side: Side) -> tuple[float, float]:
-    """Everything bought and everything sold, with this order working too."""
-    if side is Side.BUY:
-        return float(line.qty + line.buys + qty), float(line.qty - line.sells)
-    return float(line.qty + line.buys), float(line.qty - line.sells - qty)
+def _after(line: Line, qty: Decimal, side: Side) -> tuple[Decimal, float, float]:
+    """The position if an order and all that works on its side filled, and with it the line's ``up`` and ``down``."""
+    if side is BUY:
+        after = line.qty + line.buys + qty
+        return after, float(after), line.down
+    after = line.qty - line.sells - qty
+    return after, line.up, float(after)
 
 
 def opposes(held: Decimal, side: Side) -> bool:
@@ -223,7 +234,7 @@ def opposes(held: Decimal, side: Side) -> bool:
 
 def _with_moves(book: Book, moves: dict[str, Decimal], prices: dict[str, float]) -> float:
     """A book's worst case in equities, with extra signed quantities working."""
-    terms = [units * prices[s] for s, units in book.worst.items() if s not in moves]
+    terms = [line.worst * prices[s] for s, line in book.exposed.items() if s not in moves]
     terms += [_worst_of(book.line(symbol), signed) * prices[symbol] for symbol, signed in moves.items()]
     return fsum(terms)
 

@@ -1,6 +1,6 @@
 """The checks: pure functions of a ``Case`` that return a ``Denial`` or None, in the order in which they are asked.
 
-Each is written in the positive form ``pass only if …``, so that NaN fails. Orders that only reduce a position pass the caps on
+Each is written in the positive form ``pass only if …``, so that NaN fails. Orders that only reduce a position are not asked about
 exposure, so that an exit is never refused for what it makes smaller.
 """
 
@@ -91,32 +91,19 @@ def _parent_denial(case: Case) -> Denial | None:
 
 def check_grant(case: Case) -> Denial | None:
     """Deny a strategy that may not trade in this account."""
-    order = case.order
-    if (order.strategy, order.account) in case.state.grants:
+    if case.seat.grant is not None:
         return None
-    return Denial(R.GRANT_MISSING, f"strategy={order.strategy} account={order.account}")
+    return Denial(R.GRANT_MISSING, f"strategy={case.order.strategy} account={case.order.account}")
 
 
 def check_limits_set(case: Case) -> Denial | None:
     """Deny where a limit that these checks need is not set."""
-    caps, account_caps = case.caps, case.account_caps
-    if case.is_option:
-        missing, account_missing = caps.missing_option, account_caps.missing_option
-    else:
-        missing, account_missing = caps.missing_equity, account_caps.missing_equity
-    if missing:
-        return Denial(R.LIMIT_MISSING, f"strategy:{case.order.strategy} {missing[0]} is not set")
-    if account_missing:
-        return Denial(R.LIMIT_MISSING, f"account:{case.order.account} {account_missing[0]} is not set")
-    return None
+    return case.seat.unset_option if case.is_option else case.seat.unset_equity
 
 
 def check_trading_state(case: Case) -> Denial | None:
     """Deny new exposure unless desk, account and strategy may all trade."""
-    states = case.state.states
-    if not states:
-        return None
-    order = case.order
+    states, order = case.state.states, case.order
     for scope in ("desk", f"account:{order.account}", f"strategy:{order.strategy}"):
         state = states.get(scope, TradingState.ACTIVE)
         if state in (TradingState.HALTED, TradingState.KILLED):
@@ -128,7 +115,8 @@ def check_trading_state(case: Case) -> Denial | None:
 
 def check_universe(case: Case) -> Denial | None:
     """Deny a symbol that the strategy's grant does not list; an option is allowed by its own symbol or its underlying's."""
-    allowed = case.state.grants[case.order.strategy, case.order.account].symbols
+    grant = case.seat.grant
+    allowed = grant.symbols if grant is not None else ()
     if not allowed or case.order.symbol in allowed:
         return None
     for leg in case.instrument.legs:
@@ -140,8 +128,7 @@ def check_universe(case: Case) -> Denial | None:
 
 def check_session(case: Case) -> Denial | None:
     """Deny an order outside the hours its session rule allows."""
-    state = case.state
-    rule = case.limits.session
+    state, rule = case.state, case.seat.limits.session
     if rule is SessionRule.ALWAYS or rule is SessionRule.QUEUE or state.session_open <= case.order.ts < state.session_close:
         return None
     return Denial(R.SESSION_CLOSED, f"rule={rule}")
@@ -150,8 +137,6 @@ def check_session(case: Case) -> Denial | None:
 def check_symbol_halted(case: Case) -> Denial | None:
     """Deny an order in a symbol whose trading is halted, or in an option on one: options stop with their underlying."""
     halted = case.state.halted
-    if not halted:
-        return None
     for leg in case.instrument.legs:
         for symbol in (leg.instrument.symbol, getattr(leg.instrument, "underlying", "")):
             if symbol in halted:
@@ -161,8 +146,6 @@ def check_symbol_halted(case: Case) -> Denial | None:
 
 def check_not_expired(case: Case) -> Denial | None:
     """Deny an option whose last session has closed."""
-    if not case.is_option:
-        return None
     today, is_open = case.state.today, case.state.session_close
     for leg in case.instrument.legs:
         if type(leg.instrument) is Option:
@@ -177,69 +160,48 @@ def check_not_expired(case: Case) -> Denial | None:
 
 def check_fresh(case: Case) -> Denial | None:
     """Deny a decision on a price that is older than allowed; the allowance scales with the bar it came from."""
-    caps = case.caps
-    allowed = caps.age_ns + caps.age_bars * case.ref_span
-    age = case.order.ts - case.ref_ts
+    caps, ts = case.seat.caps, case.order.ts
+    age, allowed = ts - case.ref_ts, caps.age_ns + caps.age_bars * case.ref_span
     if 0 <= age <= allowed:
         return None
-    if case.limits.session is SessionRule.QUEUE and not case.state.session_open <= case.order.ts < case.state.session_close:
+    if case.seat.limits.session is SessionRule.QUEUE and not case.state.session_open <= ts < case.state.session_close:
         return None  # queued for the next open, where the broker prices it anew
     return Denial(R.PRICE_STALE, f"age_s={age / 1e9:.3f} allowed_s={allowed / 1e9:.3f}")
 
 
-def check_collar(case: Case) -> Denial | None:
-    """Deny a limit price too far from the reference, on the side that could hurt.
+def check_prices(case: Case) -> Denial | None:
+    """Deny a limit price too far from the reference, on the side that could hurt; then one that is no multiple of the tick.
 
-    The room is a fraction of the reference; of a combo, whose net price may be near zero, of the sum of ratio × leg price without sign.
+    The room is a fraction of the reference; of a combo, whose net price may be near zero, of the sum of ratio × leg price
+    without sign. A buy far below the market or a sell far above it only waits; a stop may lie anywhere, its worst price is what
+    counts. Prices are never rounded silently.
     """
-    order, collar = case.order, case.limits.collar
-    if order.limit_price is None and order.stop_price is None:
-        return None
+    order, collar = case.order, case.seat.limits.collar
     assert collar is not None
     ref = exact(case.ref)
     room = (exact(case.leg_value()) if type(case.instrument) is Combo else ref) * collar
-    sign = order.side.sign
-    # A buy far below the market or a sell far above it only waits; a stop may lie anywhere, its worst price is what counts.
-    if order.limit_price is not None and not (order.limit_price - ref) * sign <= room:
+    if order.limit_price is not None and not (order.limit_price - ref) * order.side.sign <= room:
         return Denial(R.PRICE_COLLAR, f"limit_price={order.limit_price} reference={ref} collar={collar}")
-    return None
-
-
-def check_tick(case: Case) -> Denial | None:
-    """Deny a price that is no multiple of the tick; prices are never rounded silently."""
-    for price in (case.order.limit_price, case.order.stop_price):
+    for price in (order.limit_price, order.stop_price):
         if price is not None and price % case.instrument.tick_at(price):
             return Denial(R.TICK_SIZE, f"price={price} tick={case.instrument.tick_at(price)}")
     return None
 
 
-def check_lot(case: Case) -> Denial | None:
-    """Deny a quantity that is no multiple of the lot."""
-    lot = case.instrument.lot
-    if case.qty % lot:
-        return Denial(R.LOT_SIZE, f"qty={case.qty} lot={lot}")
+def check_order_size(case: Case) -> Denial | None:
+    """Deny a quantity that is no multiple of the lot, an order that is too large or worth too much, a working order too many."""
+    limits, qty, lot = case.seat.limits, case.qty, case.instrument.lot
+    if qty % lot:
+        return Denial(R.LOT_SIZE, f"qty={qty} lot={lot}")
+    most = limits.max_order_contracts if case.is_option else limits.max_order_qty
+    assert most is not None and limits.max_order_value is not None and limits.max_open_orders is not None
+    if not qty <= most:
+        return Denial(R.ORDER_QTY_CAP, f"qty={qty} cap={most}")
+    if not case.value <= limits.max_order_value:
+        return Denial(R.ORDER_VALUE_CAP, f"value={case.value} cap={limits.max_order_value}")
+    if not case.open_orders < limits.max_open_orders:
+        return Denial(R.OPEN_ORDERS_CAP, f"open={case.open_orders} cap={limits.max_open_orders}")
     return None
-
-
-def check_order_qty(case: Case) -> Denial | None:
-    """Deny an order larger than one order may be."""
-    cap = case.limits.max_order_contracts if case.is_option else case.limits.max_order_qty
-    assert cap is not None
-    return None if case.qty <= cap else Denial(R.ORDER_QTY_CAP, f"qty={case.qty} cap={cap}")
-
-
-def check_order_value(case: Case) -> Denial | None:
-    """Deny an order worth more than one order may be."""
-    cap = case.limits.max_order_value
-    assert cap is not None
-    return None if case.value <= cap else Denial(R.ORDER_VALUE_CAP, f"value={case.value} cap={cap}")
-
-
-def check_open_orders(case: Case) -> Denial | None:
-    """Deny one more working order than allowed."""
-    cap = case.limits.max_open_orders
-    assert cap is not None
-    return None if case.open_orders < cap else Denial(R.OPEN_ORDERS_CAP, f"open={case.open_orders} cap={cap}")
 
 
 def check_reduce_only(case: Case) -> Denial | None:
@@ -259,7 +221,7 @@ def check_reduce_only(case: Case) -> Denial | None:
             return None
         siblings = sum((child.reserved for child in case.state.blotter.children.get(order.parent, ())), ZERO)
     for leg in case.instrument.legs:
-        line = case.book.line(leg.instrument.symbol)
+        line = case.seat.book.line(leg.instrument.symbol)
         side = order.side if leg.ratio > 0 else order.side.opposite
         pending = (line.buys if side is Side.BUY else line.sells) - siblings * abs(leg.ratio)
         if not (opposes(line.qty, side) and case.qty * abs(leg.ratio) + pending <= abs(line.qty)):
@@ -269,16 +231,14 @@ def check_reduce_only(case: Case) -> Denial | None:
 
 def check_position_qty(case: Case) -> Denial | None:
     """Deny what could make a position larger than allowed, everything working counted; what only reduces passes."""
-    order, limits = case.order, case.limits
-    if not case.is_option:
-        line, cap = case.line, limits.max_position_qty
-        held = line.qty + line.buys + case.qty if order.side is Side.BUY else line.sells + case.qty - line.qty
-        if cap is not None and -cap <= held <= cap:
-            return None
+    order, limits = case.order, case.seat.limits
+    cap = limits.max_position_qty
+    if not case.is_option and cap is not None and abs(case.after) <= cap:
+        return None
     if case.reducing:  # a lowered cap or a split may leave more than allowed: it can be brought down in parts
         return None
     for leg in case.instrument.legs:
-        line = case.line if leg.instrument is case.line.instrument else case.book.line(leg.instrument.symbol)
+        line = case.seat.book.line(leg.instrument.symbol)
         units = case.qty * abs(leg.ratio)
         buying = (order.side is Side.BUY) == (leg.ratio > 0)
         worst = abs(line.qty + line.buys + units) if buying else abs(line.qty - line.sells - units)
@@ -291,11 +251,9 @@ def check_position_qty(case: Case) -> Denial | None:
 
 def check_short(case: Case) -> Denial | None:
     """Deny a sale of shares beyond what is held, everything working counted, where shorting is not allowed."""
-    if case.limits.allow_short:
-        return None
     for leg in case.instrument.legs:
         if type(leg.instrument) is Equity and (case.order.side is Side.SELL) == (leg.ratio > 0):
-            line = case.book.line(leg.instrument.symbol)
+            line = case.seat.book.line(leg.instrument.symbol)
             after = line.qty - line.sells - case.qty * abs(leg.ratio)
             if not after >= 0 and not case.order.parent:
                 return Denial(R.SHORT_NOT_ALLOWED, f"symbol={line.symbol} worst={after}")
@@ -308,9 +266,7 @@ def check_covered(case: Case) -> Denial | None:
     Per underlying, expiry and right, contracts bought cover contracts sold; shares held cover calls. Positions count as they are, each
     working order as a whole (the legs of a combo fill together) and only where it sells more than it buys.
     """
-    if not case.is_option or case.limits.allow_uncovered:
-        return None
-    book = case.book
+    book = case.seat.book
     after = _net_by_kind({option: qty for held in book.options.values() for option, qty in held.items()})
     working = {key: found for orders in book.option_orders.values() for key, found in orders.items()}
     for other, _ in working.values():
@@ -337,53 +293,32 @@ def _net_by_kind(legs: dict[Any, Decimal]) -> dict[tuple[str, Any, Right], Decim
     return out
 
 
-def check_notional(case: Case) -> Denial | None:
-    """Deny an order that would take its strategy over its cap, counting what is already working."""
-    cap = case.caps.observed["max_notional"]
-    if case.notional <= cap or case.reducing:
-        return None
-    return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={cap:.2f}")
+def check_exposure(case: Case) -> Denial | None:
+    """Deny an order that would take its strategy or its account over a cap, counting what is already working.
 
-
-def check_gross(case: Case) -> Denial | None:
-    """Deny an order that would take its account over its gross cap."""
-    cap = case.account_caps.observed["max_gross"]
-    if case.gross <= cap or case.reducing:
-        return None
-    return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={cap:.2f}")
-
-
-def check_net(case: Case) -> Denial | None:
-    """Deny an order that would take its account over its net cap, long or short."""
-    cap = case.account_caps.observed["max_net"]
-    if case.net <= cap or case.reducing:
-        return None
-    return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={cap:.2f}")
-
-
-def check_concentration(case: Case) -> Denial | None:
-    """Deny an order that would make one symbol too large a share of the account's equity."""
-    cap = case.account_caps.observed["max_symbol_share"] * case.equity
-    if case.symbol_exposure <= cap or case.reducing:
-        return None
-    return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={case.symbol_exposure:.2f} cap={cap:.2f}")
-
-
-def check_buying_power(case: Case) -> Denial | None:
-    """Deny an order that equity × leverage does not cover beside everything held and reserved.
-
-    A buy counts at its worst price: what that lies above the reference is added to the account's worst case.
+    In this order: the strategy's notional; the account's gross; its net, long or short; one symbol's share of its equity; its
+    buying power, equity × leverage. There a buy counts at its worst price: what that lies above the reference is added.
     """
-    power = case.account_caps.observed["leverage"] * case.equity
-    used = case.gross + case.above_reference
-    if used <= power or case.reducing:
-        return None
-    return Denial(R.BUYING_POWER, f"needed={used:.2f} buying_power={power:.2f}")
+    seat, equity = case.seat, case.equity
+    caps, account = seat.caps, seat.account_caps
+    if not case.notional <= caps.max_notional:
+        return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={caps.max_notional:.2f}")
+    if not case.gross <= account.max_gross:
+        return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={account.max_gross:.2f}")
+    if not case.net <= account.max_net:
+        return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={account.max_net:.2f}")
+    cap = account.max_symbol_share * equity
+    if not case.symbol_exposure <= cap:
+        return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={case.symbol_exposure:.2f} cap={cap:.2f}")
+    used, power = case.gross + case.above_reference, account.leverage * equity
+    if not used <= power:
+        return Denial(R.BUYING_POWER, f"needed={used:.2f} buying_power={power:.2f}")
+    return None
 
 
 def check_rate(case: Case) -> Denial | None:
     """Deny one more order in the window than allowed; nothing is queued."""
-    cap, account_cap = case.limits.max_orders, case.account_limits.max_orders
+    cap, account_cap = case.seat.limits.max_orders, case.seat.account_limits.max_orders
     assert cap is not None and account_cap is not None
     if not case.recent_orders < cap:
         return Denial(R.ORDER_RATE, f"strategy: orders={case.recent_orders} cap={cap} in the window")
@@ -395,7 +330,7 @@ def check_rate(case: Case) -> Denial | None:
 def check_self_match(case: Case) -> Denial | None:
     """Deny an order that could trade against an own resting order of the account."""
     order, state = case.order, case.state
-    line = case.account.book.lines.get(order.symbol)
+    line = case.seat.account.book.lines.get(order.symbol)
     if line is not None and not (line.sells if order.side is Side.BUY else line.buys):
         return None
     if line is None and type(case.instrument) is not Combo:
@@ -419,37 +354,36 @@ def _crosses(order: PlaceOrder, other: Order) -> bool:
 
 
 def before_price(case: Case) -> Denial | None:
-    """Ask everything that needs no price, in this order."""
-    return (
-        check_fields(case)
-        or check_limits_set(case)
-        or check_trading_state(case)
-        or check_universe(case)
-        or check_not_expired(case)
-        or check_session(case)
-        or check_symbol_halted(case)
-    )
+    """Ask everything that needs no price, in this order; a check only where there is something it could deny."""
+    state = case.state
+    if denial := check_fields(case) or check_limits_set(case):
+        return denial
+    if state.states and (denial := check_trading_state(case)):
+        return denial
+    if denial := check_universe(case):
+        return denial
+    if case.is_option and (denial := check_not_expired(case)):
+        return denial
+    if denial := check_session(case):
+        return denial
+    return check_symbol_halted(case) if state.halted else None
 
 
 def on_numbers(case: Case) -> Denial | None:
-    """Ask everything about the order's numbers, in this order."""
-    return (
-        check_fresh(case)
-        or check_collar(case)
-        or check_tick(case)
-        or check_lot(case)
-        or check_order_qty(case)
-        or check_order_value(case)
-        or check_open_orders(case)
-        or check_reduce_only(case)
-        or check_position_qty(case)
-        or check_short(case)
-        or check_covered(case)
-        or check_notional(case)
-        or check_gross(case)
-        or check_net(case)
-        or check_concentration(case)
-        or check_buying_power(case)
-        or check_rate(case)
-        or check_self_match(case)
-    )
+    """Ask everything about the order's numbers, in this order; a check only where there is something it could deny."""
+    order, limits = case.order, case.seat.limits
+    if denial := check_fresh(case):
+        return denial
+    if (order.limit_price is not None or order.stop_price is not None) and (denial := check_prices(case)):
+        return denial
+    if denial := check_order_size(case):
+        return denial
+    if denial := check_reduce_only(case) or check_position_qty(case):
+        return denial
+    if not limits.allow_short and (denial := check_short(case)):
+        return denial
+    if case.is_option and not limits.allow_uncovered and (denial := check_covered(case)):
+        return denial
+    if not case.reducing and (denial := check_exposure(case)):
+        return denial
+    return check_rate(case) or check_self_match(case)

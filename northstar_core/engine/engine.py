@@ -345,6 +345,7 @@ class Engine:
 
     def _apply_grant(self, fact: e.GrantChanged) -> None:
         self.state.grants[fact.strategy, fact.account] = fact
+        self.state.seats.clear()
 
     def _apply_limits(self, fact: e.LimitsChanged) -> None:
         limits = fact.strategy_limits if fact.strategy_limits is not None else fact.account_limits

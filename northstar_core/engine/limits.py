@@ -11,7 +11,6 @@ from northstar_core.model.account import AccountLimits, StrategyLimits
 
 OPTION_LIMITS = frozenset({"max_order_contracts", "max_position_contracts", "allow_uncovered"})
 EQUITY_LIMITS = frozenset({"max_order_qty", "max_position_qty", "allow_short"})
-OBSERVED = ("max_notional", "max_gross", "max_net", "max_symbol_share", "leverage")
 
 
 def _float(limit: Decimal | None) -> float:
@@ -21,7 +20,10 @@ def _float(limit: Decimal | None) -> float:
 class Caps:
     """One scope's limits; ``missing`` names those an equity or an option order would need and that are not set."""
 
-    __slots__ = ("age_bars", "age_ns", "limits", "missing_equity", "missing_option", "name", "observed", "window_ns")
+    __slots__ = (
+        "age_bars", "age_ns", "leverage", "limits", "max_gross", "max_net", "max_notional", "max_symbol_share", "missing_equity",
+        "missing_option", "name", "window_ns",
+    )  # fmt: skip
 
     def __init__(self, name: str, limits: StrategyLimits | AccountLimits) -> None:
         self.name = name
@@ -29,8 +31,12 @@ class Caps:
         missing = [field for field in limits.__struct_fields__ if getattr(limits, field) is None]
         self.missing_equity = [field for field in missing if field not in OPTION_LIMITS]
         self.missing_option = [field for field in missing if field not in EQUITY_LIMITS]
-        #: Limits on observed values, as floats to compare with; nan where not set, so that nothing passes.
-        self.observed = {field: _float(getattr(limits, field, None)) for field in OBSERVED}
+        # Limits on observed values, as floats to compare with; nan where not set, so that nothing passes.
+        self.max_notional = _float(getattr(limits, "max_notional", None))
+        self.max_gross = _float(getattr(limits, "max_gross", None))
+        self.max_net = _float(getattr(limits, "max_net", None))
+        self.max_symbol_share = _float(getattr(limits, "max_symbol_share", None))
+        self.leverage = _float(getattr(limits, "leverage", None))
         self.age_ns = int((getattr(limits, "max_data_age_s", None) or Decimal(0)) * 10**9)
         self.age_bars = float(getattr(limits, "max_data_age_bars", None) or 0)
         self.window_ns = int((limits.window_s or Decimal(0)) * 10**9)

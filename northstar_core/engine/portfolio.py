@@ -1,6 +1,6 @@
 """Books: positions, cash and what is reserved, by strategy and by account. Written only by facts.
 
-A strategy's book and its account's book hold the same lines; an account's line is the sum of its strategies'. Beside each line
+A strategy's book and its account's book hold the same lines; an account's line is the sum of its strategies'. In each line
 stand its worst cases as floats (``up`` = everything bought, ``down`` = everything sold), kept up to date when an order or a fill
 changes them, so that a decision only multiplies by prices.
 """
@@ -31,7 +31,7 @@ def mark_price(event: MarketEvent) -> float:
 class Line:
     """One symbol in one book: what is held and what is working."""
 
-    __slots__ = ("buys", "instrument", "multiplier", "qty", "sells", "symbol")
+    __slots__ = ("buys", "down", "held", "instrument", "multiplier", "qty", "sells", "symbol", "up", "worst")
 
     def __init__(self, symbol: str) -> None:
         traded = instrument(symbol)
@@ -42,18 +42,21 @@ class Line:
         self.qty = ZERO
         self.buys = ZERO
         self.sells = ZERO
+        self.held = 0.0  #: qty as a float
+        # Of equities; options are weighed by group.
+        self.up = 0.0  #: held and everything bought
+        self.down = 0.0  #: held and everything sold
+        self.worst = 0.0  #: max(|up|, |down|)
 
 
 class Book:
     """Lines of one strategy in one account, or of an account as a whole."""
 
-    __slots__ = ("down", "lines", "option_orders", "options", "up", "worst")
+    __slots__ = ("exposed", "lines", "option_orders", "options")
 
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
-        self.worst: dict[str, float] = {}  #: equities: max(|p + B|, |p - L|) where it is not zero
-        self.up: dict[str, float] = {}  #: equities: p + B
-        self.down: dict[str, float] = {}  #: equities: p - L
+        self.exposed: dict[str, Line] = {}  #: equities whose worst case is not zero
         self.options: dict[Group, dict[Option, Decimal]] = {}  #: signed contracts held
         self.option_orders: dict[Group, dict[str, tuple[Order, dict[Option, int]]]] = {}  #: working, by order id: ratio by leg
 
@@ -64,23 +67,14 @@ class Book:
             found = self.lines[symbol] = Line(symbol)
         return found
 
-    def move(self, line: Line, qty: Decimal, buys: Decimal, sells: Decimal) -> None:
-        """Change what an equity line holds and has working, by signed amounts."""
-        if qty:
-            line.qty += qty
-        if buys:
-            line.buys += buys
-        if sells:
-            line.sells += sells
-        self.weigh(line)
-
     def hold(self, line: Line, qty: Decimal) -> None:
         """Add signed units to what is held, of an equity or an option."""
+        line.qty += qty
         if type(line.instrument) is Equity:
-            self.move(line, qty, ZERO, ZERO)
+            self.weigh(line)
             return
         assert isinstance(line.instrument, Option)
-        line.qty += qty
+        line.held = float(line.qty)
         held = self.options.setdefault(group_of(line.instrument), {})
         held[line.instrument] = line.qty
         if not line.qty:
@@ -92,13 +86,14 @@ class Book:
         for leg in order.instrument.legs:
             line = self.line(leg.instrument.symbol)
             units = change * abs(leg.ratio)
-            buys, sells = (units, ZERO) if buying == (leg.ratio > 0) else (ZERO, units)
+            if buying == (leg.ratio > 0):
+                line.buys += units
+            else:
+                line.sells += units
             if type(leg.instrument) is Equity:
-                self.move(line, ZERO, buys, sells)
+                self.weigh(line)
                 continue
             assert isinstance(leg.instrument, Option)
-            line.buys += buys
-            line.sells += sells
             working = self.option_orders.setdefault(group_of(leg.instrument), {})
             _, ratios = working.setdefault(order.order_id, (order, {}))
             ratios[leg.instrument] = leg.ratio * order.side.sign
@@ -107,16 +102,18 @@ class Book:
 
     def weigh(self, line: Line) -> None:
         """Bring an equity line's worst cases up to date."""
-        symbol, qty = line.symbol, line.qty
-        up = float(qty + line.buys if line.buys else qty)
-        down = float(qty - line.sells if line.sells else qty)
-        worst = up if up >= -down else -down  # = max(|up|, |down|), as up >= down
+        qty = line.qty
+        line.held = up = down = float(qty)
+        if line.buys:
+            up = float(qty + line.buys)
+        if line.sells:
+            down = float(qty - line.sells)
+        line.up, line.down = up, down
+        line.worst = worst = up if up >= -down else -down  # = max(|up|, |down|), as up >= down
         if worst:
-            self.up[symbol], self.down[symbol], self.worst[symbol] = up, down, worst
+            self.exposed[line.symbol] = line
         else:
-            self.up.pop(symbol, None)
-            self.down.pop(symbol, None)
-            self.worst.pop(symbol, None)
+            self.exposed.pop(line.symbol, None)
 
     def copy(self) -> Book:
         """Return a book with the same lines, to go its own way."""
@@ -124,7 +121,8 @@ class Book:
         for symbol, line in self.lines.items():
             same = twin.line(symbol)
             same.qty, same.buys, same.sells = line.qty, line.buys, line.sells
-        twin.up, twin.down, twin.worst = dict(self.up), dict(self.down), dict(self.worst)
+            same.held, same.up, same.down, same.worst = line.held, line.up, line.down, line.worst
+        twin.exposed = {symbol: twin.lines[symbol] for symbol in self.exposed}
         twin.options = {group: dict(held) for group, held in self.options.items()}
         twin.option_orders = {
             group: {order_id: (order, dict(ratios)) for order_id, (order, ratios) in orders.items()}
@@ -135,8 +133,8 @@ class Book:
     def priced_symbols(self) -> list[str]:
         """Return every symbol whose mark an exposure needs: what is held or working, and options' underlyings."""
         if not self.option_orders and not self.options:
-            return list(self.worst)
-        symbols = dict.fromkeys(self.worst)
+            return list(self.exposed)
+        symbols = dict.fromkeys(self.exposed)
         for (underlying, _), held in self.options.items():
             if held:
                 symbols.update(dict.fromkeys((underlying, *(option.symbol for option in held))))
@@ -241,7 +239,8 @@ class Account:
         change = qty - order.reserved
         if not change:
             return
-        self.strategy(strategy)
+        if strategy not in self.books:
+            self.strategy(strategy)
         if type(order.instrument) is Equity:
             buying, symbol = order.intent.side is Side.BUY, order.intent.symbol
             for book in self.books[strategy]:
@@ -258,7 +257,7 @@ class Account:
 
     def equity(self, prices: dict[str, float]) -> float:
         """Return cash plus positions at the given marks, in dollars; each position is float(qty) × multiplier × mark."""
-        terms = [float(line.qty) * line.multiplier * prices[s] for s, line in self.book.lines.items() if line.qty]
+        terms = [line.held * line.multiplier * prices[s] for s, line in self.book.lines.items() if line.held]
         terms.append(float(self.cash))
         return fsum(terms)
 

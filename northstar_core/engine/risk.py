@@ -14,7 +14,7 @@ from typing import Protocol
 from northstar_core.engine.case import Case
 from northstar_core.engine.checks import before_price, check_fields, check_grant, check_unique_id, on_numbers
 from northstar_core.engine.state import State
-from northstar_core.model.account import AccountLimits, StrategyLimits, Verdict
+from northstar_core.model.account import Verdict
 from northstar_core.model.denial import SENTENCES, Denial, DenialReason
 from northstar_core.model.errors import DataError
 from northstar_core.model.instrument import Combo, Equity, instrument
@@ -38,7 +38,7 @@ class Rule(Protocol):
 def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tuple[PlaceOrder, Verdict | None, Denial | None]:
     """Judge an order: the order as it may go out, the numbers (where it got that far) and the refusal, if any."""
     case = Case(order, state)
-    if (denial := check_unique_id(case)) or (denial := check_grant(case)):
+    if denial := check_unique_id(case) or check_grant(case):
         return order, None, denial
     if rules:
         if denial := _prepare(case) or check_fields(case):
@@ -55,10 +55,7 @@ def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tup
                 order = outcome
         case = Case(order, state)
         case.rules = tuple(changed)
-    denial = _prepare(case)
-    if denial is not None:
-        return order, None, denial
-    if denial := before_price(case) or case.price():
+    if denial := _prepare(case) or before_price(case) or case.price():
         return order, None, denial
     case.measure(order.qty)
     if denial := on_numbers(case):
@@ -78,29 +75,22 @@ def _changes(before: PlaceOrder, after: PlaceOrder) -> str:
 
 def _prepare(case: Case) -> Denial | None:
     """Look up everything the checks will read."""
-    order, state = case.order, case.state
+    order, state, seat = case.order, case.state, case.seat
     try:
-        case.instrument = traded = instrument(order.symbol)
+        traded = instrument(order.symbol)
     except DataError as error:
         return Denial(R.ORDER_FIELDS_INVALID, str(error))
-    seat = state.seat(order.strategy, order.account)
-    if seat.account is None or seat.book is None:
-        return Denial(R.GRANT_MISSING, f"account={order.account} is not open")
-    caps, account_caps = seat.caps, seat.account_caps
-    if caps is None or account_caps is None:
-        scope = f"strategy:{order.strategy}" if caps is None else f"account:{order.account}"
-        return Denial(R.LIMIT_MISSING, f"{scope} has no limits")
-    assert isinstance(caps.limits, StrategyLimits) and isinstance(account_caps.limits, AccountLimits)
-    case.account, case.book = seat.account, seat.book
-    case.caps, case.account_caps, case.limits, case.account_limits = caps, account_caps, caps.limits, account_caps.limits
-    case.line = seat.book.line(order.symbol if type(traded) is not Combo else traded.legs[0].instrument.symbol)
+    if seat.missing is not None:
+        return seat.missing
+    case.instrument = traded
     case.is_option = type(traded) is not Equity
-    ts = order.ts
-    case.recent_orders = seat.rate.count(ts, caps.window_ns)
-    case.account_orders = seat.account_rate.count(ts, account_caps.window_ns)
-    case.open_orders = len(state.blotter.working)
-    if len(state.caps) > 2 and case.open_orders:
-        case.open_orders = sum(1 for o in state.blotter.working.values() if o.intent.strategy == order.strategy)
+    case.line = seat.book.line(order.symbol if type(traded) is not Combo else traded.legs[0].instrument.symbol)
+    case.recent_orders = seat.rate.count(order.ts, seat.caps.window_ns)
+    case.account_orders = seat.account_rate.count(order.ts, seat.account_caps.window_ns)
+    working = state.blotter.working
+    case.open_orders = len(working)
+    if working and len(state.caps) > 2:
+        case.open_orders = sum(1 for o in working.values() if o.intent.strategy == order.strategy)
     return None
 
 
