@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "twins": ("model", "sim"),
     "research": ("model", "strategy", "engine", "sim"),
     "gateway": ("model", "engine", "sim", "data", "brokers", "store"),
-    "client": ("model", "strategy", "engine", "sim", "research", "data.history", "data.synthetic", "store.reader"),
+    "client": ("model", "strategy", "engine", "sim", "research", "data.calendar", "data.history", "data.synthetic", "store.reader"),
     "audit": ("model", "store"),
     "jobs": ("model", "strategy", "engine", "sim", "research", "data", "store", "client", "audit"),
 }

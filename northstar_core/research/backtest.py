@@ -109,6 +109,7 @@ class Backtest:
         self.outcome, self.detail = "running", ""
         self.now = 0
         self.fills = 0
+        self.seconds = 0.0
         self._submits: dict[str, int] = {}  #: order id to the seq of the last thing sent about it
         self._signals: dict[tuple[str, int], int] = {}
         self._agenda: list[tuple[int, int, Any, int]] = []

@@ -17,6 +17,7 @@ from northstar_core.sim.costs import AllOf, Costs, Fixed, PerContract, Percent, 
 from northstar_core.sim.fills import FillAt
 from northstar_core.sim.latency import Latency
 from northstar_core.sim.model import SimModel
+from northstar_core.sim.regulatory import RegulatoryFees
 from northstar_core.sim.slippage import BpsSlippage, ImpactSlippage, Slippage, TickSlippage
 
 SPEC_VARIABLE = "NORTHSTAR_RUN_SPEC"
@@ -30,8 +31,8 @@ LATENCY_MAX_MS = 3_600_000.0
 class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the simulated broker behaves, in words a command line can carry.
 
-    ``commission``: "none", "us" (per share and contract, the default), "share:0.005", "percent:0.001", "fixed:1",
-    "contract:0.65", or several joined by "+". ``slippage``: "none", "bps:2", "ticks:1", "impact:0.1".
+    ``commission``: "none", "us" (the default: a fixed-rate broker's per share and contract, and "regulatory"), "share:0.005",
+    "percent:0.001", "fixed:1", "contract:0.65", "regulatory" (SEC and FINRA fees on sales), or several joined by "+". ``slippage``: "none", "bps:2", "ticks:1", "impact:0.1".
     """
 
     fill_at: str = "next_open"
@@ -150,8 +151,6 @@ def _number(text: str, word: str) -> Decimal:
 def _costs(words: str) -> Costs | None:
     if words == "none":
         return None
-    if words == "us":
-        return per_share_and_contract()
     parts: list[Costs] = []
     for word in words.split("+"):
         kind, _, amount = word.partition(":")
@@ -165,9 +164,11 @@ def _costs(words: str) -> Costs | None:
             case "fixed":
                 parts.append(Fixed(_number(amount, word)))
             case "us" if not amount:
-                parts.append(per_share_and_contract())
+                parts += [*per_share_and_contract().parts, RegulatoryFees()]
+            case "regulatory" if not amount:
+                parts.append(RegulatoryFees())
             case _:
-                raise SettingsError(f"commission {word!r}: choose none, us, share:0.005, contract:0.65, percent:0.001, fixed:1")
+                raise SettingsError(f"commission {word!r}: choose none, us, regulatory, share:0.005, contract:0.65, percent:0.001, fixed:1")
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
