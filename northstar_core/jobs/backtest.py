@@ -95,9 +95,9 @@ def run_backtest(
         spec, run_dir=str(folder), code={"strategy": book.strategy_sha256, "notebook": book.code_sha256}
     )
     env = {SPEC_VARIABLE: str(folder / SPEC_FILE)}
-    stop = threading.Event()
-    with _stoppable(stop):
-        kernel = None
+    stop, executing = threading.Event(), threading.Event()
+    with _stoppable(stop, executing):
+        kernel = carrier = None
         try:
             write_spec(spec, folder / SPEC_FILE)
             kernel = start_kernel(book, env)
@@ -108,10 +108,13 @@ def run_backtest(
         except BaseException as error:
             if kernel is not None:
                 kernel.close()
+            if carrier is not None:
+                carrier.abandon()
             shutil.rmtree(folder, ignore_errors=True)  # nothing ran: nothing to keep
             if isinstance(error, OSError):
                 raise SettingsError(f"{folder}: {error.strerror or error}; choose another folder with --out") from None
             raise
+        executing.set()
         threading.Thread(target=_import_nbconvert, name="import-nbconvert", daemon=True).start()
         run_id = carrier.run_id if carrier is not None else folder.name
         executed, trouble = _execute(book, checked, folder, env, on_progress, kernel, stop)
@@ -179,11 +182,11 @@ def _execute(
 
 
 @contextmanager
-def _stoppable(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM ask the run to stop in order, before its cells and after them too; a second one ends it at once."""
+def _stoppable(stop: threading.Event, executing: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a start at once, and stop what executes in order; a second one ends that at once too."""
 
     def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
+        if stop.is_set() or not executing.is_set():
             raise KeyboardInterrupt
         stop.set()
 

@@ -21,6 +21,7 @@ from northstar_core.store.events import EventWriter, NewRun
 from northstar_core.store.postgres import Database, open_database
 
 POLL_S = 0.02
+ABANDON_S = 0.3
 READ_BYTES = 4 << 20
 
 
@@ -73,6 +74,13 @@ class Carrier:
         self._ready.wait()
         if self.error is not None:
             raise self.error
+
+    def abandon(self) -> None:
+        """Record that the run was stopped before it began, unless that takes long: nobody waits for it."""
+        self._status = "stopped", {}
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(ABANDON_S)
 
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         """Carry the rest, record how the run ended, and wait until all of it is durable.

@@ -185,3 +185,16 @@ def test_a_database_that_dies_fails_the_run_and_what_was_committed_verifies(
     (run,) = northstar("runs", "--json").json
     assert 0 < run["events"] < len((folder / "journal.log").read_bytes().splitlines())
     assert " killed " in northstar("runs").out
+
+
+def test_ctrl_c_before_anything_ran_leaves_no_folder(
+    start: Start, notebook: Notebooks, market: Path, tmp_path: Path
+) -> None:
+    process = start("backtest", notebook(), "--data", market, "--out", tmp_path / "out")
+    while not list((tmp_path / "out").glob("*/spec.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    ran = finished(process)
+    assert ran.complaint == "interrupted" and ran.code == 130
+    assert not list((tmp_path / "out").iterdir())
