@@ -261,9 +261,9 @@ def state_of(engine: Engine) -> dict[str, Any]:
                 if line.qty or line.buys or line.sells
             },
             "worst": {
-                (owner, s): (book.worst[s], book.up[s], book.down[s])
+                (owner, s): (line.worst, line.up, line.down, line.held)
                 for owner, book in books.items()
-                for s in book.worst
+                for s, line in book.exposed.items()
             },
             "options": {(o, g): held for o, book in books.items() for g, held in book.options.items() if held},
             "option_orders": {
