@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,20 @@ def show_runs(reports: list[dict[str, Any]], verdicts: list[Any]) -> None:
     columns = ["strategy", "bars", "orders", "fills", "P&L", "Sharpe", "max DD", "bars/s", "log", "report"]
     rows = [
         [
-            ", ".join(r["strategies"]), f"{r['rows']:,}", f"{r['orders']:,}", f"{r['fills']:,}", show.money(r["pnl"]),
+            ", ".join(r["strategies"]), _bars(r), f"{r['orders']:,}", f"{r['fills']:,}", show.money(r["pnl"]),
             show.ratio(r["metrics"].get("sharpe")), show.percent(r["metrics"].get("max_drawdown")),
             f"{r['rows'] / max(r['timings']['run'], 1e-9):,.0f}", "verified" if not v.exit_code else "VIOLATED",
-            str(r["report_html"]),
+            os.path.relpath(r["report_html"]),
         ]
         for r, v in zip(reports, verdicts, strict=True)
     ]  # fmt: skip
     show.table("Backtests on synthetic data", columns, rows, right=set(columns[1:8]))
+
+
+def _bars(report: dict[str, Any]) -> str:
+    """How many bars were consumed, and how many quotes and prints beside them."""
+    ticks = report["rows"] - report["bars"]
+    return f"{report['bars']:,}" + (f" + {ticks:,} ticks" if ticks else "")
 
 
 async def _verify(run_ids: list[str]) -> list[Any]:
