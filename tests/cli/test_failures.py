@@ -196,5 +196,5 @@ def test_ctrl_c_before_anything_ran_leaves_no_folder(
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     ran = finished(process)
-    assert ran.complaint == "interrupted" and ran.code == 130
+    assert (ran.out, ran.err.strip(), ran.code) == ("", "northstar: interrupted", 130)
     assert not list((tmp_path / "out").iterdir())
