@@ -28,6 +28,28 @@ from northstar_core.model.order import TERMINAL, TRANSITIONS, CancelOrder, Order
 ZERO, BILLION = Decimal(0), Decimal(10**9)
 Facts = list[e.Fact]
 
+#: What a report that is no fill does to an order.
+TRIGGERS = {
+    ExecType.NEW: Trigger.ACCEPT,
+    ExecType.CANCELED: Trigger.CANCEL,
+    ExecType.REPLACED: Trigger.REPLACE,
+    ExecType.REJECTED: Trigger.REJECT,
+    ExecType.EXPIRED: Trigger.EXPIRE,
+    ExecType.CANCEL_REJECTED: Trigger.REQUEST_REJECT,
+    ExecType.REPLACE_REJECTED: Trigger.REQUEST_REJECT,
+    ExecType.UNKNOWN: Trigger.LOSE_SIGHT,
+}
+
+#: What a fact that only moves an order along its life does to it.
+MOVES: dict[type, Trigger] = {
+    e.OrderAccepted: Trigger.ACCEPT,
+    e.OrderRejected: Trigger.REJECT,
+    e.OrderCanceled: Trigger.CANCEL,
+    e.OrderExpired: Trigger.EXPIRE,
+    e.OrderUnknown: Trigger.LOSE_SIGHT,
+    e.CancelSubmitted: Trigger.CANCEL_REQUEST,
+}
+
 
 class Engine:
     """Decides what follows from each input, and keeps the books that its facts write."""
@@ -56,13 +78,8 @@ class Engine:
         self._appliers: dict[type, Callable[[Any], None]] = {
             e.OrderDenied: self._apply_denied,
             e.OrderSubmitted: self._apply_submitted,
-            e.OrderAccepted: lambda f: self._move(f.order_id, Trigger.ACCEPT),
-            e.OrderRejected: lambda f: self._move(f.order_id, Trigger.REJECT),
             e.OrderFilled: self._apply_filled,
-            e.OrderCanceled: lambda f: self._move(f.order_id, Trigger.CANCEL),
-            e.OrderExpired: lambda f: self._move(f.order_id, Trigger.EXPIRE),
-            e.OrderUnknown: lambda f: self._move(f.order_id, Trigger.LOSE_SIGHT),
-            e.CancelSubmitted: lambda f: self._move(f.order_id, Trigger.CANCEL_REQUEST),
+            **dict.fromkeys(MOVES, self._apply_moved),
             e.RequestRejected: self._apply_request_rejected,
             e.ReplaceSubmitted: self._apply_replace_submitted,
             e.OrderReplaced: self._apply_replaced,
@@ -203,39 +220,38 @@ class Engine:
         if order is None:
             return [_break(report, "", "report", "no such order")]
         kind = report.exec_type
-        intent = order.intent
-        head = (report.ts, intent.order_id, intent.strategy, intent.account, intent.symbol)
         if kind is ExecType.TRADE:
             return self._trade(report, order)
-        if kind is ExecType.NEW:
-            fact: e.Fact = e.OrderAccepted(*head)
-            trigger = Trigger.ACCEPT
-        elif kind is ExecType.CANCELED:
-            fact, trigger = e.OrderCanceled(*head, order.cum_qty, report.text), Trigger.CANCEL
-        elif kind is ExecType.EXPIRED:
-            fact, trigger = e.OrderExpired(*head, order.cum_qty, report.text), Trigger.EXPIRE
-        elif kind is ExecType.REJECTED:
-            fact, trigger = e.OrderRejected(*head, report.text), Trigger.REJECT
-        elif kind is ExecType.REPLACED:
-            terms = order.pending or (order.qty, order.limit_price, order.stop_price)
-            if order.pending is None and order.status is not OrderStatus.UNKNOWN:
-                return []
-            if not terms[0] > order.cum_qty:
-                return [_break(report, intent.account, "report", f"replaced to {terms[0]}, {order.cum_qty} have filled")]
-            fact, trigger = e.OrderReplaced(*head, *terms), Trigger.REPLACE
-        elif kind is ExecType.UNKNOWN:
-            fact, trigger = e.OrderUnknown(*head, report.text), Trigger.LOSE_SIGHT
-        else:
-            is_cancel = kind is ExecType.CANCEL_REJECTED
-            asked = order.status is OrderStatus.PENDING_CANCEL if is_cancel else order.pending is not None
-            if not asked and order.status is not OrderStatus.UNKNOWN:
-                return []
-            request = "cancel" if is_cancel else "replace"
-            fact, trigger = e.RequestRejected(*head, request, report.text), Trigger.REQUEST_REJECT
-        if (order.status, trigger) not in TRANSITIONS:
+        if (order.status, TRIGGERS[kind]) not in TRANSITIONS:
             # Repeats and overtaken messages are everyday; they change nothing and are on the record as the input they are.
             return []
-        return [fact]
+        intent = order.intent
+        head = (report.ts, intent.order_id, intent.strategy, intent.account, intent.symbol)
+        if kind is ExecType.NEW:
+            return [e.OrderAccepted(*head)]
+        if kind is ExecType.CANCELED:
+            return [e.OrderCanceled(*head, order.cum_qty, report.text)]
+        if kind is ExecType.EXPIRED:
+            return [e.OrderExpired(*head, order.cum_qty, report.text)]
+        if kind is ExecType.REJECTED:
+            return [e.OrderRejected(*head, report.text)]
+        if kind is ExecType.UNKNOWN:
+            return [e.OrderUnknown(*head, report.text)]
+        if kind is ExecType.REPLACED:
+            return self._replaced(report, order)
+        is_cancel = kind is ExecType.CANCEL_REJECTED
+        asked = order.status is OrderStatus.PENDING_CANCEL if is_cancel else order.pending is not None
+        if not asked and order.status is not OrderStatus.UNKNOWN:
+            return []
+        return [e.RequestRejected(*head, "cancel" if is_cancel else "replace", report.text)]
+
+    def _replaced(self, report: ExecutionReport, order: Order) -> Facts:
+        intent, terms = order.intent, order.pending or (order.qty, order.limit_price, order.stop_price)
+        if order.pending is None and order.status is not OrderStatus.UNKNOWN:
+            return []
+        if not terms[0] > order.cum_qty:
+            return [_break(report, intent.account, "report", f"replaced to {terms[0]}, {order.cum_qty} have filled")]
+        return [e.OrderReplaced(report.ts, intent.order_id, intent.strategy, intent.account, intent.symbol, *terms)]
 
     def _trade(self, report: ExecutionReport, order: Order) -> Facts:
         blotter = self.state.blotter
@@ -297,19 +313,19 @@ class Engine:
         else:
             state.portfolio.accounts[intent.account].reserve(intent.strategy, order, intent.qty)
 
-    def _move(self, order_id: str, trigger: Trigger) -> None:
-        order = self.state.blotter.orders[order_id]
-        self.state.blotter.move(order, trigger)
+    def _apply_moved(self, fact: Any) -> None:
+        blotter = self.state.blotter
+        order = blotter.orders[fact.order_id]
+        blotter.move(order, MOVES[type(fact)])
         if order.status in TERMINAL:
             self._weigh(order)
 
     def _apply_filled(self, fact: e.OrderFilled) -> None:
-        state = self.state
-        order = state.blotter.orders[fact.order_id]
-        state.blotter.fill(order, fact.symbol, fact.qty, fact.fees, fact.exec_id)
-        state.blotter.move(order, Trigger.LAST_FILL if fact.leaves_qty == 0 else Trigger.PARTIAL_FILL)
-        account = state.portfolio.accounts[fact.account]
-        if order.intent.parent or fact.order_id in state.blotter.children:
+        blotter, account = self.state.blotter, self.state.portfolio.accounts[fact.account]
+        order = blotter.orders[fact.order_id]
+        blotter.fill(order, fact)
+        blotter.move(order, Trigger.PARTIAL_FILL if fact.leaves_qty else Trigger.LAST_FILL)
+        if order.intent.parent or fact.order_id in blotter.children:
             account.trade(fact, order, order.reserved)
             self._weigh(order)
         else:

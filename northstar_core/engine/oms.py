@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from northstar_core.model.errors import ProtocolError
-from northstar_core.model.instrument import Instrument, instrument
+from northstar_core.model.events import OrderFilled
+from northstar_core.model.instrument import Combo, Instrument, instrument
 from northstar_core.model.order import TERMINAL, OrderStatus, PlaceOrder, Side, Trigger, next_status
 
 ZERO = Decimal(0)
 
 
-class Order:
+class Order(msgspec.Struct, eq=False, gc=False):
     """An order that was submitted, as it stands now."""
 
-    __slots__ = (
-        "cum_qty", "fees", "instrument", "intent", "leg_fills", "limit_price", "pending", "qty", "reserved", "status", "stop_price",
-    )  # fmt: skip
-
-    def __init__(self, intent: PlaceOrder, traded: Instrument) -> None:
-        self.intent = intent
-        self.instrument = traded
-        self.status = OrderStatus.PENDING_NEW
-        self.qty = intent.qty
-        self.cum_qty = ZERO
-        self.fees = ZERO
-        self.limit_price = intent.limit_price
-        self.stop_price = intent.stop_price
-        #: quantity, limit and stop price asked for by a replace the broker has not answered
-        self.pending: tuple[Decimal, Decimal | None, Decimal | None] | None = None
-        self.reserved = ZERO  #: quantity whose exposure is counted
-        self.leg_fills: dict[str, Decimal] | None = None  #: of a combo: filled by leg symbol
+    intent: PlaceOrder
+    instrument: Instrument
+    qty: Decimal
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    status: OrderStatus = OrderStatus.PENDING_NEW
+    cum_qty: Decimal = ZERO
+    fees: Decimal = ZERO
+    reserved: Decimal = ZERO  #: quantity whose exposure is counted
+    #: quantity, limit and stop price asked for by a replace the broker has not answered
+    pending: tuple[Decimal, Decimal | None, Decimal | None] | None = None
+    leg_fills: dict[str, Decimal] | None = None  #: of a combo: filled by leg symbol
 
     @property
     def order_id(self) -> str:
@@ -80,9 +78,8 @@ class Blotter:
 
     def submit(self, intent: PlaceOrder) -> Order:
         """Add an order that goes to the broker."""
-        order = Order(intent, instrument(intent.symbol))
-        self.orders[intent.order_id] = order
-        self.working[intent.order_id] = order
+        order = Order(intent, instrument(intent.symbol), intent.qty, intent.limit_price, intent.stop_price)
+        self.orders[intent.order_id] = self.working[intent.order_id] = order
         if intent.parent:
             self.children.setdefault(intent.parent, []).append(order)
         return order
@@ -100,17 +97,17 @@ class Blotter:
             raise ProtocolError(f"order {order.order_id}: {trigger} may not happen to an order that is {order.status}")
         order.status = after
         if after in TERMINAL:
-            self.working.pop(order.order_id, None)
+            self.working.pop(order.intent.order_id, None)
             order.pending = None
 
-    def fill(self, order: Order, symbol: str, qty: Decimal, fees: Decimal, exec_id: str) -> None:
+    def fill(self, order: Order, fill: OrderFilled) -> None:
         """Book a fill of the order, or of one of its legs."""
-        self.exec_ids.add(exec_id)
-        order.fees += fees
-        order.cum_qty = self.cum_after(order, symbol, qty)
-        if order.leg_fills is not None or symbol != order.intent.symbol:
+        self.exec_ids.add(fill.exec_id)
+        order.fees += fill.fees
+        order.cum_qty = fill.cum_qty
+        if type(order.instrument) is Combo:
             fills = order.leg_fills = order.leg_fills or {}
-            fills[symbol] = fills.get(symbol, ZERO) + qty
+            fills[fill.symbol] = fills.get(fill.symbol, ZERO) + fill.qty
 
     @staticmethod
     def cum_after(order: Order, symbol: str, qty: Decimal) -> Decimal:

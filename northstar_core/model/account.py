@@ -128,10 +128,11 @@ class Position:
         signed = qty if side is Side.BUY else -qty
         self.qty += signed
         self._pending.append((signed, price))
+        cash = -signed * price * self.multiplier
         if fees:
             self.fees += fees
-            return -signed * price * self.multiplier - fees
-        return -signed * price * self.multiplier
+            cash -= fees
+        return cash
 
     def shift(self, signed: Decimal, price: Decimal) -> None:
         """Add signed units at a price, without cash: a delivery, an expiry."""

@@ -128,6 +128,10 @@ class Journal:
         """The last number given, to an event or to a tick."""
         return self.ticks + len(self.records)
 
+    def last(self) -> int:
+        """``seq``, for those who ask again and again."""
+        return self.ticks + len(self.records)
+
     def append(self, event: Event, ts: int, cause: int = 0) -> int:
         """Write an event down and return its number."""
         records = self.records

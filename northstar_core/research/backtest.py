@@ -22,6 +22,7 @@ from northstar_core.engine.risk import Rule
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant
 from northstar_core.model.errors import NorthstarError, ParameterError, StrategyError
+from northstar_core.model.events import OrderFilled, OrderSubmitted, Signal
 from northstar_core.model.execution import AccountActivity, ExecutionReport
 from northstar_core.model.journal import Journal
 from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
@@ -111,7 +112,7 @@ class Backtest:
         self.fills = 0
         self.seconds = 0.0
         self._submits: dict[str, int] = {}  #: order id to the seq of the last thing sent about it
-        self._signals: dict[tuple[str, int], int] = {}
+        self._signals: dict[str, dict[int, int]] = {name: {} for name in ids}  #: seq of a strategy's signals by their number
         self._agenda: list[tuple[int, int, Any, int]] = []
         self._agenda_n = 0
         self._read = 0  #: rows already declared by a TapeRead
@@ -121,7 +122,7 @@ class Backtest:
         self.hosts: dict[str, StrategyHost] = {}
         for strategy in strategies:
             host = StrategyHost(
-                strategy, account=ACCOUNT, session=session, marks=marks, seq=lambda: self.journal.seq, cash=cash
+                strategy, account=ACCOUNT, session=session, marks=marks, seq=self.journal.last, cash=cash
             )
             host.history = lambda symbol, n: self.feed.history(symbol, n, self.journal.ticks)
             self.hosts[strategy.strategy_id] = host
@@ -263,49 +264,45 @@ class Backtest:
 
     def _drain(self, host: StrategyHost) -> None:
         """Carry what a strategy asked for to the engine, what the engine decided to the broker, and the answers back."""
-        outbox, journal = host.outbox, self.journal
+        outbox, append, signals = host.outbox, self.journal.append, self._signals[host.strategy_id]
         while outbox:
             asked: list[Any] = outbox[:]
             outbox.clear()
             for message in asked:
                 kind = type(message)
                 if kind is PlaceOrder:
-                    cause = self._signals.get((host.strategy_id, message.signal), message.basis_seq)
+                    seq = append(message, message.ts, signals.get(message.signal, message.basis_seq))
+                    self._facts(self.engine.handle(message), seq)
+                elif kind is Signal:
+                    signals[message.n] = append(message, message.ts, message.basis_seq)
                 elif kind is e.SetTimer:
                     fired = e.TimerFired(max(message.at, message.ts), message.strategy, message.name)
-                    self._schedule(message.at, fired, journal.append(message, message.ts, journal.seq))
-                    continue
+                    self._schedule(message.at, fired, append(message, message.ts, self.journal.seq))
                 else:
-                    cause = message.basis_seq
-                seq = journal.append(message, message.ts, cause)
-                if kind is e.Signal:
-                    self._signals[host.strategy_id, message.n] = seq
-                elif kind is not e.NoSignal:
-                    self._facts(self.engine.handle(message), seq)
+                    seq = append(message, message.ts, message.basis_seq)
+                    if kind is not e.NoSignal:
+                        self._facts(self.engine.handle(message), seq)
 
     def _facts(self, facts: Sequence[Any], cause: int) -> None:
         """Write facts down, then act on them: tell the strategy, then the broker."""
-        journal, hosts = self.journal, self.hosts
-        seqs = [journal.append(fact, fact.ts, cause) for fact in facts]
-        for fact, seq in zip(facts, seqs, strict=True):
+        append = self.journal.append
+        for fact, seq in [(fact, append(fact, fact.ts, cause)) for fact in facts]:
             kind = type(fact)
-            if kind is e.OrderSubmitted:
-                host = hosts.get(fact.order.strategy)
-            else:
-                host = hosts.get(getattr(fact, "strategy", ""))
+            is_order = kind is OrderSubmitted
+            host = self.hosts.get(fact.order.strategy if is_order else getattr(fact, "strategy", ""))
             if host is not None:
                 host.deliver(fact)
-            if kind is e.OrderSubmitted:
+            if is_order:
                 self._submits[fact.order.order_id] = seq
                 self._reports(self.broker.submit(fact.order, fact.ts, self._last))
+            elif kind is OrderFilled:
+                self.fills += 1
             elif kind is e.CancelSubmitted:
                 self._submits[fact.order_id] = seq
                 self._reports(self.broker.cancel(fact.order_id, fact.ts))
             elif kind is e.ReplaceSubmitted:
                 self._submits[fact.order_id] = seq
                 self._reports(self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price, fact.ts))
-            elif kind is e.OrderFilled:
-                self.fills += 1
             if host is not None and host.outbox:
                 self._drain(host)
 

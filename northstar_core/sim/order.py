@@ -54,7 +54,7 @@ class WorkingOrder(msgspec.Struct):
 
 def working_order(order: PlaceOrder, instrument: Instrument, active_from: int) -> WorkingOrder:
     """Return the broker's view of an order that has just arrived."""
-    limit, stop = order.limit_price, order.stop_price
+    buy, size = order.side is Side.BUY, float(order.qty)
     plain = (
         order.order_type is OrderType.MARKET
         and not order.reduce_only
@@ -62,15 +62,18 @@ def working_order(order: PlaceOrder, instrument: Instrument, active_from: int) -
         and (order.tif is TimeInForce.DAY or order.tif is TimeInForce.GTC)
         and type(instrument) is not Combo
     )
+    if plain:
+        return WorkingOrder(order, instrument, buy, order.qty, active_from, True, size=size)
+    limit, stop = order.limit_price, order.stop_price
     return WorkingOrder(
         order,
         instrument,
-        order.side is Side.BUY,
+        buy,
         order.qty,
         active_from,
-        plain,
+        False,
         0.0 if limit is None else float(limit),
         0.0 if stop is None else float(stop),
         legs=instrument.legs if type(instrument) is Combo else (),
-        size=float(order.qty),
+        size=size,
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 from decimal import ROUND_DOWN, Decimal
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from northstar_core.model.account import Position
@@ -191,14 +192,13 @@ class Context:
         """
         host = self._host
         host.n += 1
-        symbol = _symbol(traded)
-        number = finite({"value": value}).get("value", 0.0)
-        host.outbox.append(
-            Signal(self.event.ts, host.strategy_id, symbol, host.n, reason, number, finite(inputs), self._seq())
-        )
-        host.signals[symbol] = (self.event, host.n)
+        symbol, n, event, number = _symbol(traded), host.n, self.event, float(value)
+        if not isfinite(number):
+            number = 0.0
+        host.outbox.append(Signal(event.ts, host.strategy_id, symbol, n, reason, number, finite(inputs), self._seq()))
+        host.signals[symbol] = (event, n)
         host.reasons.pop(symbol, None)
-        return host.n
+        return n
 
     def no_signal(self, traded: Traded, reason: str, **inputs: float) -> None:
         """Say why nothing is wanted of a symbol now. Kept when the reason changes; a replay derives it for the bars between."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal, FloatOperation
 from typing import Any
 
+import msgspec
+
 from northstar_core.model import events as e
 from northstar_core.model.account import Position
 from northstar_core.model.denial import SENTENCES
@@ -22,17 +24,14 @@ ZERO = Decimal(0)
 Outgoing = e.Intent | e.Decision
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False, gc=False):
     """An own order as its strategy sees it; follows the order's life."""
 
-    __slots__ = ("denied", "filled_qty", "order", "qty", "status")
-
-    def __init__(self, order: PlaceOrder) -> None:
-        self.order = order
-        self.qty = order.qty
-        self.filled_qty = ZERO
-        self.status: OrderStatus | None = None  #: None until it is submitted
-        self.denied = ""  #: the reason, where it was
+    order: PlaceOrder
+    qty: Decimal
+    filled_qty: Decimal = ZERO
+    status: OrderStatus | None = None  #: None until it is submitted
+    denied: str = ""  #: the reason, where it was
 
     order_id = property(lambda self: self.order.order_id)
     symbol = property(lambda self: self.order.symbol)
@@ -109,6 +108,8 @@ class StrategyHost:
             Quote: self._quote,
             Trade: self._trade,
             Halt: lambda event: None,
+            e.OrderSubmitted: self._submitted,
+            e.OrderAccepted: self._accepted,
             e.OrderFilled: self._filled,
             e.TimerFired: lambda event: strategy.on_timer(ctx, event),
             e.SessionOpened: self._session_opened,
@@ -186,7 +187,7 @@ class StrategyHost:
 
     def place(self, order: PlaceOrder) -> Ticket:
         """Put an order in the outbox; while its symbol is still warming up, say so instead."""
-        ticket = Ticket(order)
+        ticket = Ticket(order, order.qty)
         if self._need and self._have.get(order.symbol, 0) <= self._need and type(self.ctx.event) is Bar:
             have = self._have.get(order.symbol, 0)
             ticket.denied = "warm-up"
@@ -244,18 +245,25 @@ class StrategyHost:
                 held.shift(event.qty, event.price)
         self.strategy.on_position(self.ctx, event)
 
-    def _moved(self, event: Any) -> None:
-        kind = type(event)
-        order_id = event.order.order_id if kind is e.OrderSubmitted else event.order_id
-        ticket = self.tickets.get(order_id)
+    def _submitted(self, event: e.OrderSubmitted) -> None:
+        order = event.order
+        ticket = self.tickets.get(order.order_id)
         if ticket is not None:
-            if kind is e.OrderSubmitted:
-                ticket.qty, ticket.status = event.order.qty, OrderStatus.PENDING_NEW
-            elif kind is e.OrderAccepted:
-                if ticket.status is OrderStatus.PENDING_NEW:
-                    ticket.status = OrderStatus.NEW
-            else:
-                self._moved_on(ticket, event)
+            ticket.qty, ticket.status = order.qty, OrderStatus.PENDING_NEW
+        if self._wants_order:
+            self.strategy.on_order(self.ctx, event)
+
+    def _accepted(self, event: e.OrderAccepted) -> None:
+        ticket = self.tickets.get(event.order_id)
+        if ticket is not None and ticket.status is OrderStatus.PENDING_NEW:
+            ticket.status = OrderStatus.NEW
+        if self._wants_order:
+            self.strategy.on_order(self.ctx, event)
+
+    def _moved(self, event: Any) -> None:
+        ticket = self.tickets.get(event.order_id)
+        if ticket is not None:
+            self._moved_on(ticket, event)
         if self._wants_order:
             self.strategy.on_order(self.ctx, event)
 
