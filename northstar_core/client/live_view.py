@@ -29,6 +29,7 @@ class LiveView:
         self.label = ipywidgets.Label()
         line = go.Scatter(x=[], y=[], mode="lines", line={"width": 1.5, "color": figures.BLUE})
         self.figure = go.FigureWidget(line, layout=figures.layout(240))
+        self.figure.update_xaxes(type="date")  # times come as numbers: milliseconds of the wall clock
         self.figure._config = {**self.figure._config, **figures.CONFIG}
         self.figure.update_xaxes(type="date", showgrid=False, color=figures.GREY)
         self.figure.update_yaxes(
