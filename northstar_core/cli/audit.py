@@ -35,15 +35,25 @@ async def _started(reader: Any, run: Any) -> Any:
     event = decode(row.payload) if row is not None else None
     if isinstance(event, RunStarted):
         return event
-    raise SettingsError(f"run {run.run_id}: its log does not begin with RunStarted; northstar audit verify {run.run_id} says more")
+    raise SettingsError(
+        f"run {run.run_id}: its log does not begin with RunStarted; northstar audit verify {run.run_id} says more"
+    )
 
 
 @audit.command()
 @click.argument("run", required=False)
-@click.option("--data/--no-data", "with_data", default=True, show_default=True, help="Also compare with the market data, where they are at hand.")
+@click.option(
+    "--data/--no-data",
+    "with_data",
+    default=True,
+    show_default=True,
+    help="Also compare with the market data, where they are at hand.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(run: str | None, with_data: bool, as_json: bool) -> None:
-    """Check the invariants of a stored log with the auditor's own fold. RUN: its id or the beginning of it; the newest by default.
+    """Check the invariants of a stored log with the auditor's own fold.
+
+    RUN: its id or the beginning of it; the newest by default.
 
     Exit status: 0 clean, 1 violated, 2 could not run.
     """
@@ -86,7 +96,7 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
 @click.option("--run", help="Run id or its beginning; the newest by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why(order_id: str, run: str | None, as_json: bool) -> None:
-    """Explain an order: tick, signal, intent, every check with its numbers and head-room, what the broker said, fills."""
+    """Explain an order: tick, signal, intent, every check with its numbers and head-room, broker, fills."""
     chain = asyncio.run(_why(order_id, run))
     if as_json:
         show.as_json(chain.as_dict())
@@ -147,7 +157,9 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
         run = await reader.run(run_id)
         started = await _started(reader, run)
         if strategy not in started.strategies:
-            raise SettingsError(f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}")
+            raise SettingsError(
+                f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}"
+            )
         if symbol not in started.symbols:
             raise SettingsError(f"run {run.run_id} has no data of {symbol!r}; it has {', '.join(started.symbols[:12])}")
         tape, _ = _tape(run, started)
@@ -191,7 +203,10 @@ def replay(run: str | None, as_json: bool) -> None:
 
         show.as_json(msgspec.to_builtins(comparison))
     elif comparison.identical:
-        click.echo(f"{comparison.decisions} of {comparison.decisions} decisions identical, {comparison.lines} lines byte for byte")
+        click.echo(
+            f"{comparison.decisions} of {comparison.decisions} decisions identical, "
+            f"{comparison.lines} lines byte for byte"
+        )
     else:
         found = comparison.difference
         click.echo(f"after {comparison.lines} identical lines ({comparison.decisions} decisions), at seq {found.seq}:")

@@ -14,15 +14,21 @@ from northstar_core.model.errors import SettingsError
 
 def broker_options(command: Any) -> Any:
     """Options of how the broker is simulated, shared by the commands that simulate one."""
-    for option in reversed((
-        click.option("--fill-at", type=click.Choice(["next_open", "close", "quote"]), default="next_open", show_default=True, help="Where market orders fill."),
-        click.option("--touch", is_flag=True, help="Limit orders fill when the price touches them, not only when it trades through."),
-        click.option("--volume-share", default="0.1", show_default=True, help="Largest part of a bar's volume orders may take; 'none' for no limit."),
-        click.option("--commission", default="us", show_default=True, help="none, us, regulatory, share:0.005, contract:0.65, percent:0.001, fixed:1; join with +."),
-        click.option("--slippage", default="none", show_default=True, help="none, bps:2, ticks:1 or impact:0.1."),
-        click.option("--latency-ms", type=float, default=0.0, show_default=True, help="From us to the broker, and back."),
-    )):  # fmt: skip
-        command = option(command)
+    fills = click.Choice(["next_open", "close", "quote"])
+    touch = "Limit orders fill when the price touches them, not only when it trades through."
+    share = "Largest part of a bar's volume orders may take; 'none' for no limit."
+    costs = "none, us, regulatory, share:0.005, contract:0.65, percent:0.001, fixed:1; join with +."
+    slips = "none, bps:2, ticks:1 or impact:0.1."
+    options: dict[str, dict[str, Any]] = {
+        "--fill-at": {"type": fills, "default": "next_open", "help": "Where market orders fill."},
+        "--touch": {"is_flag": True, "show_default": False, "help": touch},
+        "--volume-share": {"default": "0.1", "help": share},
+        "--commission": {"default": "us", "help": costs},
+        "--slippage": {"default": "none", "help": slips},
+        "--latency-ms": {"type": float, "default": 0.0, "help": "From us to the broker, and back."},
+    }
+    for name, settings in reversed(options.items()):
+        command = click.option(name, **{"show_default": True, **settings})(command)
     return command
 
 
@@ -30,7 +36,9 @@ def broker_of(fill_at: str, touch: bool, volume_share: str, commission: str, sli
     """Return the simulated broker these options describe."""
     from northstar_core.research.spec import Broker
 
-    share = None if volume_share == "none" else show.number("--volume-share", volume_share, "a part such as 0.1, or none")
+    share = (
+        None if volume_share == "none" else show.number("--volume-share", volume_share, "a part such as 0.1, or none")
+    )
     return Broker(
         fill_at=fill_at, touch=touch, volume_share=share, commission=commission, slippage=slippage,
         entry_latency_ms=latency_ms, response_latency_ms=latency_ms,
@@ -39,24 +47,51 @@ def broker_of(fill_at: str, touch: bool, volume_share: str, commission: str, sli
 
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
-@click.option("-p", "--param", "params", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook; JSON or plain text.")
-@click.option("--data", "data", multiple=True, metavar="PATH", help="File, folder or glob; may be given again. Default: the generated demo market.")
+@click.option(
+    "-p",
+    "--param",
+    "params",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter of the notebook; JSON or plain text.",
+)
+@click.option(
+    "--data",
+    "data",
+    multiple=True,
+    metavar="PATH",
+    help="File, folder or glob; may be given again. Default: the generated demo market.",
+)
 @click.option("--start", help="First day (YYYY-MM-DD).")
 @click.option("--end", help="Last day, included.")
-@click.option("--hours", type=click.Choice(["regular", "extended", "all"]), default="regular", show_default=True, help="Which part of the day.")
+@click.option(
+    "--hours",
+    type=click.Choice(["regular", "extended", "all"]),
+    default="regular",
+    show_default=True,
+    help="Which part of the day.",
+)
 @click.option("--calendar", default="XNYS", show_default=True, help="Exchange calendar.")
 @click.option("--cash", default="100000", show_default=True, help="Opening cash, dollars.")
-@click.option("--limits", type=click.Path(path_type=Path), help="Limit set (TOML); default: research-default, see northstar limits.")
+@click.option(
+    "--limits",
+    type=click.Path(path_type=Path),
+    help="Limit set (TOML); default: research-default, see northstar limits.",
+)
 @click.option("--rule", "rules", multiple=True, metavar="NAME", help="A plugged-in risk rule.")
 @click.option("--simulator", metavar="NAME", help="A plugged-in simulated broker instead of ours.")
 @click.option("--actions", metavar="FILE", help="Splits and dividends (CSV: symbol,ex_date,ratio,dividend).")
 @broker_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for this run's folder; default .northstar/runs.")
-@click.option("--no-store", is_flag=True, help="Do not write the timeline to the event store; it stays in the run's journal.log.")
+@click.option(
+    "--no-store", is_flag=True, help="Do not write the timeline to the event store; it stays in the run's journal.log."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def backtest(
-    notebook: Path, params: tuple[tuple[str, str], ...], data: tuple[str, ...], start: str | None, end: str | None, hours: str,
-    calendar: str, cash: str, limits: Path | None, rules: tuple[str, ...], simulator: str | None, actions: str | None, out: Path | None, no_store: bool, as_json: bool, **broker: Any,
+    notebook: Path, params: tuple[tuple[str, str], ...], data: tuple[str, ...], start: str | None, end: str | None,
+    hours: str, calendar: str, cash: str, limits: Path | None, rules: tuple[str, ...], simulator: str | None,
+    actions: str | None, out: Path | None, no_store: bool, as_json: bool, **broker: Any,
 ) -> None:  # fmt: skip
     """Run a strategy NOTEBOOK over historical data, through the whole order path."""
     from northstar_core.jobs.backtest import RunFailed, run_backtest
@@ -77,7 +112,8 @@ def backtest(
         raise SettingsError(f"-p {twice[0]}: given twice")
     spec = RunSpec(
         data=data, start=start, end=end, hours=hours, calendar=calendar, cash=money, limits=text,
-        limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules, simulator=simulator, actions=actions,
+        limits_name=str(limits) if limits else "research-default", broker=broker_of(**broker), rules=rules,
+        simulator=simulator, actions=actions,
     )  # fmt: skip
     spec.check()
     try:
@@ -96,20 +132,27 @@ def backtest(
 def denied(report: dict[str, Any]) -> str:
     """Say how many orders were refused, and why."""
     reasons = report.get("denied") or {}
-    return f" · {sum(reasons.values()):,} denied ({', '.join(f'{reason} {n:,}' for reason, n in reasons.items())})" if reasons else ""
+    if not reasons:
+        return ""
+    return f" · {sum(reasons.values()):,} denied ({', '.join(f'{reason} {n:,}' for reason, n in reasons.items())})"
 
 
 def show_report(report: dict[str, Any]) -> None:
     """Print a run's report for people."""
-    metrics, timings = report["metrics"], report["timings"]
+    metrics, timings, data = report["metrics"], report["timings"], report["data"]
+    cash, equity, pnl, fees = (show.money(report[name]) for name in ("cash", "final_equity", "pnl", "fees"))
+    sharpe = show.ratio(metrics.get("sharpe"))
+    drawdown, wins = (show.percent(metrics.get(name)) for name in ("max_drawdown", "win_rate"))
+    speed = report["rows"] / max(timings["run"], 1e-9)
+    done = f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips"
     rows = [
         ("run", report["run_id"]),
-        ("data", f"{report['data']['source']} · {report['rows']:,} rows · {report['data']['start']} to {report['data']['end']}"),
+        ("data", f"{data['source']} · {report['rows']:,} rows · {data['start']} to {data['end']}"),
         ("limits", report["limits"]),
-        ("orders", f"{report['orders']:,} · {report['fills']:,} fills · {report['trades']:,} round trips{denied(report)}"),
-        ("equity", f"{show.money(report['cash'])} → {show.money(report['final_equity'])} (P&L {show.money(report['pnl'])}, fees {show.money(report['fees'])})"),
-        ("Sharpe", f"{show.ratio(metrics.get('sharpe'))} · max drawdown {show.percent(metrics.get('max_drawdown'))} · win rate {show.percent(metrics.get('win_rate'))}"),
-        ("speed", f"{report['rows'] / max(timings['run'], 1e-9):,.0f} rows/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),
+        ("orders", f"{done}{denied(report)}"),
+        ("equity", f"{cash} → {equity} (P&L {pnl}, fees {fees})"),
+        ("Sharpe", f"{sharpe} · max drawdown {drawdown} · win rate {wins}"),
+        ("speed", f"{speed:,.0f} rows/s ({timings['run']:.2f} s of {timings['total']:.2f} s)"),
         ("notebook", report["executed_notebook"]),
         ("report", report["report_html"]),
     ]  # fmt: skip

@@ -26,7 +26,9 @@ def synth(out: Path, symbols: str, days: int, start: str, seed: int, options: bo
     from northstar_core.data import synthetic
 
     names = tuple(part.strip().upper() for part in symbols.split(",") if part.strip())
-    paths = synthetic.synth(out, symbols=names, days=days, start=start, seed=seed, options_on="first" if options else None)
+    paths = synthetic.synth(
+        out, symbols=names, days=days, start=start, seed=seed, options_on="first" if options else None
+    )
     click.echo(f"{len(paths)} files in {out}: synthetic data, seed {seed}")
 
 
@@ -62,16 +64,20 @@ def show_(paths: tuple[str, ...], hours: str, as_json: bool) -> None:
     for name in ("bars", "quotes", "trades"):
         found = getattr(tape, name)
         if found is not None and len(found):
-            first, last = (datetime.fromtimestamp(int(ts) // 10**9, UTC).isoformat(sep=" ") for ts in (found.ts[0], found.ts[-1]))
+            first, last = (
+                datetime.fromtimestamp(int(ts) // 10**9, UTC).isoformat(sep=" ") for ts in (found.ts[0], found.ts[-1])
+            )
             rows.append([name, f"{len(found):,}", f"{len(found.symbols)}", first, last])
     if as_json:
         show.as_json({
             "symbols": tape.symbols, "sessions": len(tape.sessions), "daily": tape.daily,
             "tables": [dict(zip(("kind", "rows", "symbols", "first", "last"), row, strict=True)) for row in rows],
-            "sources": [{"source": s.name, "layout": s.layout, "sha256": s.sha256, "rows": s.rows} for s in tape.sources],
+            "sources": [
+                {"source": s.name, "layout": s.layout, "sha256": s.sha256, "rows": s.rows} for s in tape.sources
+            ],
         })  # fmt: skip
         return
     show.table(
-        f"{', '.join(s.name for s in tape.sources[:4])} · {len(tape.sessions)} sessions", ["kind", "rows", "symbols", "first (UTC)", "last (UTC)"],
-        rows, right={"rows", "symbols"},
+        f"{', '.join(s.name for s in tape.sources[:4])} · {len(tape.sessions)} sessions",
+        ["kind", "rows", "symbols", "first (UTC)", "last (UTC)"], rows, right={"rows", "symbols"},
     )  # fmt: skip

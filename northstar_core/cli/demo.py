@@ -18,17 +18,26 @@ DAYS = 20
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Where executed notebooks and tear sheets go.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Where executed notebooks and tear sheets go.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def demo(out: Path, as_json: bool) -> None:
-    """Backtest every shipped strategy notebook on a generated market, store and verify the timelines, and show a summary."""
+    """Backtest every shipped strategy on a generated market, store and verify the timelines, show a summary."""
     from northstar_core.data import synthetic
     from northstar_core.jobs.backtest import run_backtest
     from northstar_core.research.spec import RunSpec
 
     notebooks = sorted(strategies_folder().glob("*.ipynb"))
     market = out / "market"
-    say(f"Market: synthetic, generated from seed {SEED}, {DAYS} sessions. No real prices, no broker, no account.", as_json)
+    say(
+        f"Market: synthetic, generated from seed {SEED}, {DAYS} sessions. No real prices, no broker, no account.",
+        as_json,
+    )
     if not (market / "SYNTHETIC.md").exists():
         synthetic.synth(market, days=DAYS, seed=SEED)
     reports, failed = [], 0
@@ -40,10 +49,19 @@ def demo(out: Path, as_json: bool) -> None:
     verdicts = asyncio.run(_verify([report["run_id"] for report in reports]))
     failed = sum(1 for verdict in verdicts if verdict.exit_code)
     if as_json:
-        show.as_json({"synthetic": True, "seed": SEED, "runs": reports, "verified": {r["run_id"]: v.exit_code for r, v in zip(reports, verdicts, strict=True)}})
+        show.as_json(
+            {
+                "synthetic": True,
+                "seed": SEED,
+                "runs": reports,
+                "verified": {r["run_id"]: v.exit_code for r, v in zip(reports, verdicts, strict=True)},
+            }
+        )
     else:
         show_runs(reports, verdicts)
-        click.echo("All data synthetic. Ask the log: northstar audit why ORDER_ID · northstar audit verify · northstar runs")
+        click.echo(
+            "All data synthetic. Ask the log: northstar audit why ORDER_ID · northstar audit verify · northstar runs"
+        )
     if failed:
         raise NorthstarError(f"{failed} of {len(reports)} logs do not verify; northstar audit verify RUN says where")
 

@@ -22,8 +22,19 @@ def limits(file: Path | None, cash: str, daily: bool, as_json: bool) -> None:
     money = show.number("--cash", cash, "an amount of dollars above zero")
     if money <= 0:
         raise SettingsError(f"--cash {cash}: must be above zero")
-    found = default_limits(money, daily=daily) if file is None else parse_limits(show.text_of("file", file), money, where=str(file))
+    found = (
+        default_limits(money, daily=daily)
+        if file is None
+        else parse_limits(show.text_of("file", file), money, where=str(file))
+    )
     if as_json:
-        show.as_json({"name": found.name, "limits": [dict(zip(("scope", "limit", "value"), row, strict=True)) for row in found.rows()]})
+        show.as_json(
+            {
+                "name": found.name,
+                "limits": [dict(zip(("scope", "limit", "value"), row, strict=True)) for row in found.rows()],
+            }
+        )
     else:
-        show.table(f"limit set {found.name}", ["scope", "limit", "value"], [list(row) for row in found.rows()], right={"value"})
+        show.table(
+            f"limit set {found.name}", ["scope", "limit", "value"], [list(row) for row in found.rows()], right={"value"}
+        )

@@ -23,7 +23,7 @@ def runs(limit: int, as_json: bool) -> None:
     from northstar_core.store.postgres import open_database
     from northstar_core.store.reader import Reader
 
-    async def read() -> list[object]:
+    async def read() -> list[Any]:
         async with open_database() as database, await Reader.open(database) as reader:
             return list(await reader.runs(limit=limit))
 
@@ -31,14 +31,20 @@ def runs(limit: int, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        show.as_json([
-            {**msgspec.to_builtins(run, builtin_types=(bytes,), enc_hook=str), "head_hash": run.head_hash.hex()} for run in found  # type: ignore[attr-defined]
-        ])
+        show.as_json(
+            [
+                {**msgspec.to_builtins(run, builtin_types=(bytes,), enc_hook=str), "head_hash": run.head_hash.hex()}
+                for run in found
+            ]
+        )
         return
     show.table(
         "stored runs", ["run", "kind", "status", "started", "events", "P&L", "head"],
         [
-            [r.run_id, r.kind, _status(r), f"{r.started:%Y-%m-%d %H:%M}", f"{r.events:,}", show.money(r.summary.get("pnl")), r.head_hash.hex()[:12]]  # type: ignore[attr-defined]
+            [
+                r.run_id, r.kind, _status(r), f"{r.started:%Y-%m-%d %H:%M}", f"{r.events:,}",
+                show.money(r.summary.get("pnl")), r.head_hash.hex()[:12],
+            ]
             for r in found
         ],
         right={"events", "P&L"},

@@ -73,7 +73,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, right: set[s
 
 @contextmanager
 def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[Progress], None] | None]:
-    """Show how far a notebook's run is, on stderr; yields what to call with each step, or None when nothing is shown."""
+    """Show how far a notebook's run is, on stderr; yields what to call with each step, or None if not shown."""
     if not shown:
         yield None
         return
@@ -82,7 +82,8 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[Progre
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(label, total=None, unit="")

@@ -1,1 +1,1 @@
-"""What runs inside a kernel: ``run`` and, later, sessions, tickets and views. Start at run.py; it decides nothing, it is wired from outside."""
+"""What runs inside a kernel, wired from outside. Start at run.py."""

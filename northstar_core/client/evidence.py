@@ -1,6 +1,7 @@
 """What a run leaves on disk while it runs: its journal, line by line, how far it is, and a summary at the end.
 
-The kernel holds no database credential: it appends to files in its run directory, and the launcher carries them into the store.
+The kernel holds no database credential: it appends to files in its run directory, and the launcher carries them into
+the store.
 """
 
 from __future__ import annotations
@@ -102,4 +103,6 @@ def _iso(ns: int) -> str:
 
 def _denied(result: Result) -> dict[str, int]:
     """How many orders were refused, by reason."""
-    return dict(Counter(str(record.event.reason) for record in result.journal.records if isinstance(record.event, OrderDenied)))
+    return dict(
+        Counter(str(record.event.reason) for record in result.journal.records if isinstance(record.event, OrderDenied))
+    )

@@ -1,8 +1,8 @@
 """An interrupt that comes when nothing is half done.
 
-Between two bytecodes of the engine an exception could part what belongs together: an order sent and its journal line. So while a
-backtest runs, an interrupt is only noted, and the loop looks at the note between chunks. A strategy that does not come back is
-interrupted inside its own code, where it can only harm itself.
+Between two bytecodes of the engine an exception could part what belongs together: an order sent and its journal line.
+So while a backtest runs, an interrupt is only noted, and the loop looks at the note between chunks. A strategy that
+does not come back is interrupted inside its own code, where it can only harm itself.
 """
 
 from __future__ import annotations

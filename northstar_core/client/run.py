@@ -1,7 +1,8 @@
 """``await northstar.run(strategy)``: the one line of a strategy notebook that runs it.
 
-What it is connected to is decided outside. A launcher leaves a run specification (``NORTHSTAR_RUN_SPEC``); without one, in
-JupyterLab, it backtests: over what ``northstar.configure`` was given in a research cell, else over the generated demo market.
+What it is connected to is decided outside. A launcher leaves a run specification (``NORTHSTAR_RUN_SPEC``); without
+one, in JupyterLab, it backtests: over what ``northstar.configure`` was given in a research cell, else over the
+generated demo market.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from northstar_core.client.window import between
 from northstar_core.model.errors import ParameterError, SettingsError
 from northstar_core.model.tape import Tape
 from northstar_core.research.backtest import Backtest
-from northstar_core.research.result import Result
 from northstar_core.research.plugins import load_rules, plugin
+from northstar_core.research.result import Result
 from northstar_core.research.spec import SPEC_VARIABLE, Broker, RunSpec, read_spec
 from northstar_core.strategy.base import Strategy
 
@@ -59,7 +60,10 @@ async def run(strategy: Strategy | list[Strategy]) -> Result:
     evidence = Evidence(Path(spec.run_dir), test.journal) if spec.run_dir else None
     view = LiveView.in_notebook(test) if not path else None
     try:
-        with Interrupt(test.strategies) as interrupt, closing(test.steps()) as steps:  # so a stopped run ends its journal
+        with (
+            Interrupt(test.strategies) as interrupt,
+            closing(test.steps()) as steps,
+        ):  # so a stopped run ends its journal
             for progress in steps:
                 if evidence is not None:
                     evidence.keep(progress)
@@ -95,7 +99,8 @@ def backtest(strategy: Strategy | list[Strategy], data: Any = None, **settings: 
     data
         A path, several, a DataFrame, or a ``Tape``; by default the generated demo market.
     **settings
-        ``start``, ``end``, ``hours`` ("regular", "extended", "all"), ``calendar``, ``cash``, ``limits`` (TOML text or a path),
+        ``start``, ``end``, ``hours`` ("regular", "extended", "all"), ``calendar``, ``cash``, ``limits`` (TOML text or a
+        path),
         and how the broker is simulated: ``fill_at`` ("next_open", "close", "quote"), ``touch``, ``volume_share``,
         ``commission``, ``slippage``, ``entry_latency_ms``, ``response_latency_ms`` (``research.spec.Broker``).
 
@@ -116,7 +121,8 @@ def _backtest(strategy: Strategy | list[Strategy], spec: RunSpec, data: Any) -> 
         tape = load_tape(spec, strategy, data)
     return Backtest(
         strategy, tape, cash=spec.cash, limits=spec.limit_set(daily=tape.daily), model=spec.broker.model(),
-        simulator=plugin("broker", spec.simulator) if spec.simulator else None, rules=load_rules(spec.rules), code=spec.code,
+        simulator=plugin("broker", spec.simulator) if spec.simulator else None, rules=load_rules(spec.rules),
+        code=spec.code,
     )  # fmt: skip
 
 
@@ -126,7 +132,9 @@ def load_tape(spec: RunSpec, strategy: Strategy | list[Strategy], data: Any = No
 
     if data is None and not spec.data:
         if spec.calendar != "XNYS":
-            raise SettingsError(f"calendar {spec.calendar}: the demo market trades on XNYS; give data to choose another")
+            raise SettingsError(
+                f"calendar {spec.calendar}: the demo market trades on XNYS; give data to choose another"
+            )
         market = demo_market(options=any(s.options_on or not s.symbols for s in _listed(strategy)))
         return between(market, spec.start, spec.end, spec.calendar)
     source = data if data is not None else (list(spec.data) if len(spec.data) > 1 else spec.data[0])
@@ -134,7 +142,8 @@ def load_tape(spec: RunSpec, strategy: Strategy | list[Strategy], data: Any = No
     wanted = sorted({symbol for s in strategies for symbol in s.symbols})
     everything = any(s.options_on or not s.symbols for s in strategies)  # a chain is known only once it is read
     return history.read(
-        source, symbols=None if everything else wanted, start=spec.start, end=spec.end, calendar=spec.calendar, session=spec.hours,  # type: ignore[arg-type]
+        source, symbols=None if everything else wanted, start=spec.start, end=spec.end, calendar=spec.calendar,
+        session=spec.hours,  # type: ignore[arg-type]
         actions=spec.actions,
     )  # fmt: skip
 
@@ -146,7 +155,7 @@ def _listed(strategy: Strategy | list[Strategy]) -> list[Strategy]:
 def demo_market(*, options: bool = True) -> Tape:
     """Return the generated demo market: seeded, synthetic, the same on every machine; made once.
 
-    20 sessions of minute bars and quotes of ALFA, BETA and GAMA, and a chain of options on ALFA unless that is left out, which
+    20 sessions of minute bars and quotes of ALFA, BETA and GAMA, and a chain of options on ALFA unless left out, which
     takes most of the time.
     """
     if options not in _demo:
@@ -182,7 +191,9 @@ def _spec(settings: dict[str, Any]) -> tuple[RunSpec, Any]:
     known = set(RunSpec.__struct_fields__)
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise ParameterError(f"unknown setting {unknown[0]!r}; there are {', '.join(sorted(known | set(Broker.__struct_fields__)))}")
+        raise ParameterError(
+            f"unknown setting {unknown[0]!r}; there are {', '.join(sorted(known | set(Broker.__struct_fields__)))}"
+        )
     try:
         return msgspec.convert({"data": paths, "limits": limits, "broker": Broker(**broker), **settings}, RunSpec), data
     except msgspec.ValidationError as error:

@@ -12,7 +12,7 @@ from northstar_core.model.tape import BarTable, Tape
 
 
 def between(tape: Tape, start: str | None, end: str | None, calendar: str) -> Tape:
-    """Return the rows of a tape that lie wholly between two dates at the exchange (or times with a zone), both included.
+    """Return the rows of a tape that lie wholly between two dates at the exchange, or times with a zone, inclusive.
 
     Raises
     ------

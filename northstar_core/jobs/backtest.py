@@ -1,7 +1,7 @@
-"""A backtest as a job: a notebook, its parameters and a run specification in; an executed notebook, a tear sheet and a stored log out.
+"""A backtest as a job: a notebook and its wiring in; an executed notebook, a tear sheet and a stored log out.
 
-A run's seconds are mostly imports, so they are done side by side: the kernel boots while papermill is imported here, the store opens
-meanwhile, and what renders the tear sheet is imported while the strategy runs.
+A run's seconds are mostly imports, so they are done side by side: the kernel boots while papermill is imported here,
+the store opens meanwhile, and what renders the tear sheet is imported while the strategy runs.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def run_backtest(
                 carrier.finish(status, summary)
                 if summary and carrier.head.hex() != summary["journal_sha256"]:
                     raise JournalError(
-                        f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, the run's in {summary['journal_sha256'][:16]}"
+                        f"run {run_id}: the stored log ends in {carrier.head.hex()[:16]}, "
+                        f"the run's in {summary['journal_sha256'][:16]}"
                     )
             except NorthstarError as error:
                 trouble = trouble if isinstance(trouble, NorthstarError) and not stop.is_set() else error
@@ -183,7 +184,7 @@ def _execute(
 
 @contextmanager
 def _stoppable(stop: threading.Event, executing: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a start at once, and stop what executes in order; a second one ends that at once too."""
+    """Let Ctrl-C and SIGTERM end a start at once, and stop what executes in order; a second one ends that too."""
 
     def on_signal(number: int, frame: object) -> None:
         if stop.is_set() or not executing.is_set():
@@ -221,13 +222,18 @@ def _import_nbconvert() -> None:
 
 
 def _carrier(
-    book: Notebook, parameters: Mapping[str, Any], env: Mapping[str, str], home: Path | None, folder: Path, stop: threading.Event
+    book: Notebook,
+    parameters: Mapping[str, Any],
+    env: Mapping[str, str],
+    home: Path | None,
+    folder: Path,
+    stop: threading.Event,
 ) -> Carrier:
     from northstar_core.jobs.carrier import Carrier
     from northstar_core.store.events import NewRun
 
     run = NewRun(
-        run_id=folder.name, kind="backtest", notebook=str(book.path), notebook_sha256=book.code_sha256, parameters=parameters,
+        run_id=folder.name, notebook=str(book.path), notebook_sha256=book.code_sha256, parameters=parameters,
         provenance=provenance(book, parameters, env) | {"folder": str(folder)},
     )  # fmt: skip
     return Carrier(home, run, folder / JOURNAL_FILE, on_failure=stop.set)

@@ -1,7 +1,7 @@
 """Carries a run's journal from its run directory into the event store while the run goes on.
 
-The kernel appends lines to ``journal.log``; a thread of ours reads what is new and hands it to the store's writer. So the kernel needs
-no credential, the store works while the strategy does, and if either dies the other keeps what it has.
+The kernel appends lines to ``journal.log``; a thread of ours reads what is new and hands it to the store's writer. So
+the kernel needs no credential, the store works while the strategy does, and if either dies the other keeps what it has.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ class Carrier:
                     await asyncio.sleep(POLL_S)
             status, summary = self._status
             self.head = (await writer.finish(status, summary)).hash
-
 
     async def _register(self, database: Database) -> EventWriter:
         """Register the run; its number counts on where another folder's run has the id."""

@@ -1,4 +1,4 @@
-"""Make a recorded run again: the strategy from the notebook that was kept, the data from where they were read, the same wiring."""
+"""Make a recorded run again: the strategy from the notebook that was kept, the same data, the same wiring."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class Recorded:
 
     def __init__(self, folder: Path, started: RunStarted) -> None:
         if not (folder / SPEC_FILE).exists():
-            raise SettingsError(f"{folder}: the run's folder is gone, so it cannot be made again; its log is still whole")
+            raise SettingsError(
+                f"{folder}: the run's folder is gone, so it cannot be made again; its log is still whole"
+            )
         self.folder = folder
         self.started = started
         self.spec: RunSpec = read_spec(folder / SPEC_FILE)
@@ -42,7 +44,10 @@ class Recorded:
             have = {(s.name, s.sha256) for s in tape.sources}
             for source in self.started.data:
                 if (source.name, source.sha256) not in have:
-                    raise SettingsError(f"data {source.name}: no longer what the run read (sha256 {source.sha256[:16]}…); restore the file")
+                    raise SettingsError(
+                        f"data {source.name}: no longer what the run read (sha256 {source.sha256[:16]}…); "
+                        "restore the file"
+                    )
             self._tape = tape
         return self._tape
 
@@ -57,7 +62,9 @@ class Recorded:
 
     def again(self) -> Backtest:
         """Return the run, ready to be run again."""
+        spec = self.spec
         return Backtest(
-            self.strategies(), self.tape, cash=self.spec.cash, limits=self.spec.limit_set(daily=self.tape.daily),
-            model=self.spec.broker.model(), simulator=plugin("broker", self.spec.simulator) if self.spec.simulator else None, rules=load_rules(self.spec.rules), code=self.spec.code,
+            self.strategies(), self.tape, cash=spec.cash, limits=spec.limit_set(daily=self.tape.daily),
+            model=spec.broker.model(), simulator=plugin("broker", spec.simulator) if spec.simulator else None,
+            rules=load_rules(spec.rules), code=spec.code,
         )  # fmt: skip

@@ -87,6 +87,7 @@ def report_of(
 ) -> dict[str, Any]:
     """Return the run's report; nulls where the run did not get that far."""
     sources = summary.get("data", [])
+    names, digests = ([s[key] for s in sources] for key in ("source", "sha256"))
     return {
         "run_id": run_id,
         "notebook": str(book.path),
@@ -96,17 +97,17 @@ def report_of(
         "error": executed.error,
         "strategies": summary.get("strategies"),
         "data": {
-            "source": ", ".join(s["source"] for s in sources[:3]) + (f" and {len(sources) - 3} more" if len(sources) > 3 else ""),
+            "source": ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             "rows": sum(s["rows"] for s in sources),
-            "sha256": sources[0]["sha256"] if len(sources) == 1 else hashlib.sha256("".join(s["sha256"] for s in sources).encode()).hexdigest(),
+            "sha256": digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
             "start": summary.get("start"),
             "end": summary.get("end"),
             "symbols": summary.get("symbols"),
             "files": sources,
         } if summary else None,
         **{key: summary.get(key) for key in (
-            "bars", "rows", "orders", "denied", "fills", "trades", "cash", "final_equity", "pnl", "fees", "metrics", "limits", "assumptions",
-            "journal_sha256",
+            "bars", "rows", "orders", "denied", "fills", "trades", "cash", "final_equity", "pnl", "fees", "metrics",
+            "limits", "assumptions", "journal_sha256",
         )},
         "executed_notebook": str(executed.executed_notebook) if executed.executed_notebook.is_file() else None,
         "report_html": None,

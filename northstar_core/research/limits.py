@@ -1,4 +1,4 @@
-"""Named limit sets: what a run may do at most. A backtest enters one like any other run, so its refusals are a live run's refusals.
+"""Named limit sets: what a run may do at most. A backtest enters one like any run, so its refusals are a live run's.
 
 A set is a TOML text with a name and two tables; amounts are numbers, or percentages of the opening cash ("150%").
 
@@ -46,9 +46,10 @@ class LimitSet(msgspec.Struct, frozen=True, kw_only=True):
 def default_limits(cash: Decimal, *, daily: bool = False) -> LimitSet:
     """Return the set a backtest runs under when none is given.
 
-    Sized to the opening cash: one order may be worth all of it, a strategy's worst case and the account's gross twice it
-    (Regulation T's initial margin of 50 %), one symbol twice equity. Shorting is allowed, uncovered options are not. A price
-    may be 5 s plus two bars old. With daily bars a decision is taken after the close, so orders queue for the next open.
+    Sized to the opening cash: an order, a strategy's worst case and the account's gross may be worth twice it (the
+    initial margin of Regulation T is 50 %), one symbol twice equity. Shorting is allowed, uncovered options are not.
+    A price may be 5 s plus two bars old. With daily bars a decision is taken after the close, so orders queue for the next
+    open.
     """
     return LimitSet(
         name="research-default" + ("-daily" if daily else ""),
@@ -130,7 +131,9 @@ def _value(kind: str, value: Any, cash: Decimal, where: str) -> Any:
         else:
             number = Decimal(str(value))
     except (ValueError, InvalidOperation):
-        raise SettingsError(f"{where}: give a number, a percentage of the opening cash such as '50%', or a session rule") from None
+        raise SettingsError(
+            f"{where}: give a number, a percentage of the opening cash such as '50%', or a session rule"
+        ) from None
     if not number.is_finite() or number < 0:
         raise SettingsError(f"{where}: must be zero or more")
     if "int" in kind and number != int(number):

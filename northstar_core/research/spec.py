@@ -1,4 +1,4 @@
-"""A run's wiring, decided outside of the notebook: which data, how much cash, which limits, how the broker is simulated.
+"""A run's wiring, decided outside of the notebook: which data, how much cash, which limits, which broker.
 
 The launcher writes it as JSON; the kernel reads it from the path in ``NORTHSTAR_RUN_SPEC``. It holds no secret.
 """
@@ -13,7 +13,7 @@ import msgspec
 
 from northstar_core.model.errors import SettingsError
 from northstar_core.research.limits import LimitSet, default_limits, parse_limits
-from northstar_core.sim.costs import AllOf, Costs, Fixed, PerContract, Percent, PerShare, per_share_and_contract
+from northstar_core.sim.costs import AllOf, Costs, Fixed, Percent, PerContract, PerShare, per_share_and_contract
 from northstar_core.sim.fills import FillAt
 from northstar_core.sim.latency import Latency
 from northstar_core.sim.model import SimModel
@@ -31,8 +31,9 @@ LATENCY_MAX_MS = 3_600_000.0
 class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the simulated broker behaves, in words a command line can carry.
 
-    ``commission``: "none", "us" (the default: a fixed-rate broker's per share and contract, and "regulatory"), "share:0.005",
-    "percent:0.001", "fixed:1", "contract:0.65", "regulatory" (SEC and FINRA fees on sales), or several joined by "+". ``slippage``: "none", "bps:2", "ticks:1", "impact:0.1".
+    ``commission``: "none", "us" (the default: a fixed-rate broker's per share and contract, and "regulatory"),
+    "share:0.005", "percent:0.001", "fixed:1", "contract:0.65", "regulatory" (SEC and FINRA fees on sales), or several
+    joined by "+". ``slippage``: "none", "bps:2", "ticks:1", "impact:0.1".
     """
 
     fill_at: str = "next_open"
@@ -56,7 +57,9 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         except ValueError:
             raise SettingsError(f"fill_at {self.fill_at!r}: choose one of {', '.join(FillAt)}") from None
         if self.volume_share is not None and not self.volume_share.is_finite():
-            raise SettingsError(f"volume_share {self.volume_share}: give a part above 0 and up to 1, or none for no limit")
+            raise SettingsError(
+                f"volume_share {self.volume_share}: give a part above 0 and up to 1, or none for no limit"
+            )
         for name, value in (("entry", self.entry_latency_ms), ("response", self.response_latency_ms)):
             if not 0 <= value <= LATENCY_MAX_MS:
                 raise SettingsError(f"{name} latency {value} ms: give 0 up to {LATENCY_MAX_MS:.0f} (an hour)")
@@ -94,7 +97,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises
         ------
         SettingsError
-            If the cash is no amount, a bound is no date, or the end comes before the start; what else ``model`` refuses.
+            If the cash is no amount, a bound is no date, the end comes before the start, or ``model`` refuses.
         """
         if not self.cash.is_finite() or self.cash <= 0:
             raise SettingsError(f"cash {self.cash}: must be above zero")
@@ -104,7 +107,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 try:
                     when = datetime.fromisoformat(text)
                 except ValueError:
-                    raise SettingsError(f"{name} {text!r}: no date; write 2023-08-03, or a time with its zone: 2023-08-03T13:30:00Z") from None
+                    raise SettingsError(
+                        f"{name} {text!r}: no date; write 2023-08-03, or a time with its zone: 2023-08-03T13:30:00Z"
+                    ) from None
                 if len(text) > 10 and when.tzinfo is None:
                     raise SettingsError(f"{name} {text}: has no time zone; write {text}Z, or a date alone")
                 bounds.append(when.date())
@@ -168,7 +173,10 @@ def _costs(words: str) -> Costs | None:
             case "regulatory" if not amount:
                 parts.append(RegulatoryFees())
             case _:
-                raise SettingsError(f"commission {word!r}: choose none, us, regulatory, share:0.005, contract:0.65, percent:0.001, fixed:1")
+                raise SettingsError(
+                    f"commission {word!r}: choose none, us, regulatory, share:0.005, contract:0.65, percent:0.001, "
+                    "fixed:1"
+                )
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
