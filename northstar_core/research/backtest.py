@@ -21,16 +21,16 @@ from northstar_core.engine.portfolio import mark_price
 from northstar_core.engine.risk import Rule
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant
-from northstar_core.model.errors import NorthstarError, ParameterError, StrategyError
+from northstar_core.model.errors import ParameterError, StrategyError
 from northstar_core.model.events import OrderFilled, OrderSubmitted, Signal
 from northstar_core.model.execution import AccountActivity, ExecutionReport
 from northstar_core.model.journal import Journal
-from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
-from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
+from northstar_core.model.market import Bar, MarketEvent, Quote
+from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
-from northstar_core.research.feed import Chunk, Feed
-from northstar_core.research.plugins import Simulator
+from northstar_core.research.feed import BLOCK, Chunk, Feed
 from northstar_core.research.limits import LimitSet, default_limits
+from northstar_core.research.plugins import Simulator
 from northstar_core.research.result import Result
 from northstar_core.research.wanted import listens, wanted
 from northstar_core.sim.broker import SimBroker
@@ -126,6 +126,9 @@ class Backtest:
             )
             host.history = lambda symbol, n: self.feed.history(symbol, n, self.journal.ticks)
             self.hosts[strategy.strategy_id] = host
+        self._listeners = {
+            symbol: [host for host in self.hosts.values() if listens(host.strategy, symbol)] for symbol in self.tape.symbols
+        }
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +188,7 @@ class Backtest:
             self._play_bars(chunk.bars, chunk.first, hosts[0])
         else:
             self._play_events(chunk.events(), chunk.first)
-        if self.journal.ticks - self._read >= _TAPE_READ_ROWS:
+        if self.journal.ticks // BLOCK > chunk.first // BLOCK:
             self._declare()
 
     def _play_bars(self, bars: list[Bar], first: int, host: StrategyHost) -> None:
@@ -204,7 +207,7 @@ class Backtest:
                     if working:
                         self._match(bars, n - first - 1)
                         due = self._due()
-                    self.now = now = ts
+                    self.now = host.clock = now = ts
                 marks[bar.symbol] = bar
                 journal.ticks = n
                 ctx.event = bar
@@ -212,7 +215,7 @@ class Backtest:
                 if outbox:
                     self._drain(host)
                     due = self._due()
-        except NorthstarError:
+        except StrategyError:
             raise
         except Exception as error:
             if ctx.event is bar and _raised_in(error, on_bar):
@@ -222,9 +225,7 @@ class Backtest:
     def _play_events(self, events: list[MarketEvent], first: int) -> None:
         """Any mix of bars, quotes and trades, any number of strategies, warming or not."""
         journal, engine, broker = self.journal, self.engine, self.broker
-        listeners = {
-            symbol: [host for host in self.hosts.values() if listens(host.strategy, symbol)] for symbol in self.tape.symbols
-        }
+        listeners = self._listeners
         for n, event in enumerate(events, first + 1):
             ts, kind = event.ts, type(event)
             if ts != self.now:
@@ -441,9 +442,6 @@ class Backtest:
     def _last_close(self) -> int:
         """The close of the session the tape ends in; where the tape ends outside of one, its last time."""
         return max([self.now, *(s.close for s in self.tape.sessions if s.open <= self.now <= s.close)])
-
-
-_TAPE_READ_ROWS = 1 << 16
 
 
 def _raised_in(error: BaseException, handler: Callable[..., Any]) -> bool:

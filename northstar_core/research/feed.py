@@ -18,6 +18,7 @@ from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
 from northstar_core.model.tape import BarTable, QuoteTable, Table, Tape, TradeTable
 
 CHUNK = 8192
+BLOCK = 1 << 16  #: rows after which a run declares what it consumed; no chunk reaches over two blocks
 
 
 class Chunk:
@@ -55,12 +56,13 @@ class Feed:
             kind = np.repeat(np.arange(len(self.tables), dtype=np.int8), [len(t) for t in self.tables])
             order = np.lexsort((kind, ts))  # stable: rows of a table keep their order
             self._kind, self._ts = kind[order], ts[order]
+            self._rows_of = [np.flatnonzero(self._kind == k) for k in range(len(self.tables))]
 
     def chunks(self, size: int = CHUNK) -> Iterator[Chunk]:
         """Yield the rows in order; a chunk never ends between two rows of the same instant."""
         first, ts = 0, self._ts
         while first < self.rows:
-            last = min(first + size, self.rows)
+            last = min(first + size, (first // BLOCK + 1) * BLOCK, self.rows)
             if last < self.rows:
                 last = int(np.searchsorted(ts, ts[last - 1], side="right"))
             yield self._chunk(first, last)
@@ -84,8 +86,8 @@ class Feed:
         """The rows of one table among the consumed rows [first, last)."""
         if self._kind is None:
             return first, last
-        before = int(np.count_nonzero(self._kind[:first] == table))
-        return before, before + int(np.count_nonzero(self._kind[first:last] == table))
+        before, after = np.searchsorted(self._rows_of[table], (first, last))
+        return int(before), int(after)
 
     def digest(self, first: int, last: int) -> str:
         """Return the sha256 of consumed rows [first, last): of one table its own digest, else of the tables' digests in turn."""
