@@ -48,8 +48,8 @@ def default_limits(cash: Decimal, *, daily: bool = False) -> LimitSet:
 
     Sized to the opening cash: an order, a strategy's worst case and the account's gross may be worth twice it (the
     initial margin of Regulation T is 50 %), one symbol twice equity. Shorting is allowed, uncovered options are not.
-    A price may be 5 s plus two bars old. With daily bars a decision is taken after the close, so orders queue for the next
-    open.
+    A price may be 5 s plus two bars old. With daily bars a decision is taken after the close, so orders queue for the
+    next open.
     """
     return LimitSet(
         name="research-default" + ("-daily" if daily else ""),

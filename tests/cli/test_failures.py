@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,13 +34,14 @@ def folder_of(complaint: str) -> Path:
     return Path(complaint.rpartition("evidence in ")[2])
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], patience_s: float = 60.0) -> None:
-    """Wait until a strategy has made a file."""
-    deadline = time.monotonic() + patience_s
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def wait_until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something has happened, while a command runs."""
+    while not happened():
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"it ended before: {process.communicate()}")
 
 
 def outcome(lines: list[bytes]) -> str:
@@ -111,7 +111,7 @@ def test_ctrl_c_stops_the_run_in_order_and_keeps_what_it_had_done(
         f"import pathlib, time\nif self.n > 200:\n    pathlib.Path({str(marker)!r}).touch()\n    time.sleep(0.2)"
     )
     process = start("backtest", path, "--data", market, "--out", tmp_path / "out")
-    wait_for(marker, process)
+    wait_until(marker.exists, process)
     process.send_signal(signal.SIGINT)
     ran = finished(process)
     assert ran.code == 130
@@ -170,9 +170,8 @@ def test_a_database_that_dies_fails_the_run_and_what_was_committed_verifies(
     )
     process = start("backtest", path, "-p", "symbols", '["ALFA", "BETA", "GAMA"]', home=home)
     monkeypatch.setenv("NORTHSTAR_HOME", str(home))
-    wait_for(marker, process)
-    while not northstar("runs", "--json").json[0]["events"]:
-        assert process.poll() is None
+    wait_until(marker.exists, process)
+    wait_until(lambda: northstar("runs", "--json").json[0]["events"], process)
     for pid in processes_in(Cluster(home / "postgres").data):
         os.kill(pid, signal.SIGKILL)
     go.touch()
@@ -191,9 +190,7 @@ def test_ctrl_c_before_anything_ran_leaves_no_folder(
     start: Start, notebook: Notebooks, market: Path, tmp_path: Path
 ) -> None:
     process = start("backtest", notebook(), "--data", market, "--out", tmp_path / "out")
-    while not list((tmp_path / "out").glob("*/spec.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    wait_until(lambda: list((tmp_path / "out").glob("*/spec.json")), process)
     process.send_signal(signal.SIGINT)
     ran = finished(process)
     assert (ran.out, ran.err.strip(), ran.code) == ("", "northstar: interrupted", 130)
