@@ -21,8 +21,8 @@ CENT = Decimal("0.01")
 SUB_DOLLAR_TICK = Decimal("0.0001")
 MAX_LEGS = 4
 
-_OCC = re.compile(r"^([A-Z][A-Z0-9.]{0,5})(\d{2})(\d{2})(\d{2})([CP])(\d{8})$")
-_EQUITY = re.compile(r"^[A-Z][A-Z0-9.\-/]{0,11}$")
+_OCC = re.compile(r"([A-Z][A-Z0-9.]{0,5})([0-9]{2})([0-9]{2})([0-9]{2})([CP])([0-9]{8})")
+_EQUITY = re.compile(r"[A-Z][A-Z0-9.\-/]{0,11}")
 
 
 class Right(StrEnum):
@@ -172,19 +172,22 @@ def instrument(symbol: str) -> Instrument:
         legs = []
         for part in symbol.split(","):
             ratio, _, leg = part.partition("*")
-            if not re.fullmatch(r"-?[1-9]\d{0,3}", ratio):
+            if not re.fullmatch(r"-?[1-9][0-9]{0,3}", ratio):
                 raise DataError(f"symbol {symbol!r}: leg {part!r} does not start with a ratio such as 1* or -1*")
             found = instrument(leg)
             assert not isinstance(found, Combo)
             legs.append((found, int(ratio)))
-        return combo(*legs)
-    if found_occ := _OCC.match(symbol):
+        made = combo(*legs)
+        if made.symbol != symbol:
+            raise DataError(f"symbol {symbol!r}: ratios share a divisor; write {made.symbol}, a larger quantity")
+        return made
+    if found_occ := _OCC.fullmatch(symbol):
         root, year, month, day, right, strike = found_occ.groups()
         try:
             expiry = date(2000 + int(year), int(month), int(day))
         except ValueError:
             raise DataError(f"symbol {symbol!r}: {year}{month}{day} is not a date") from None
         return Option(symbol, root, expiry, Decimal(int(strike)) / 1000, Right(right))
-    if _EQUITY.match(symbol):
+    if _EQUITY.fullmatch(symbol):
         return Equity(symbol)
     raise DataError(f"symbol {symbol!r}: neither a ticker (SPY) nor an OCC option symbol (SPY230901C00430000)")
