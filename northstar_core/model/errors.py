@@ -16,6 +16,8 @@ the place and the way out.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 
 class NorthstarError(Exception):
     """Something went wrong that Northstar can name."""
@@ -49,9 +51,22 @@ class ProtocolError(NorthstarError):
     """A driver handed a state machine a message it may not receive."""
 
 
+def _told(event: object) -> str:
+    """An event as a person names it: its kind, its symbol, its time, and what else it holds."""
+    fields = {name: getattr(event, name) for name in getattr(event, "__struct_fields__", ())}
+    if "ts" not in fields:
+        return repr(event)
+    ts = fields.pop("ts")
+    fields.pop("start", None)
+    when = datetime.fromtimestamp(ts // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    symbol = f" of {fields.pop('symbol')}" if "symbol" in fields else ""
+    rest = " ".join(f"{name} {value}" for name, value in fields.items())
+    return f"the {type(event).__name__}{symbol} at {when}: {rest}"
+
+
 class StrategyError(NorthstarError):
     """A strategy raised; carries the event it was handling."""
 
     def __init__(self, strategy_id: str, handler: str, event: object, error: BaseException) -> None:
         self.strategy_id, self.handler, self.event, self.error = strategy_id, handler, event, error
-        super().__init__(f"{strategy_id}.{handler} raised {type(error).__name__}: {error} (while handling {event!r})")
+        super().__init__(f"{strategy_id}.{handler} raised {type(error).__name__}: {error} (while handling {_told(event)})")

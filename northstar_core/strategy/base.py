@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from decimal import Decimal
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 import msgspec
@@ -80,19 +81,21 @@ def checked_params(kind: type[P], given: dict[str, Any]) -> P:
         name = found.group(1) if found else "?"
         missing = re.search(r"missing required field `(\w+)`", text)
         if missing:
-            raise ParameterError(f"parameter {missing.group(1)!r} is not given") from None
+            raise ParameterError(f"parameter {missing.group(1)} is not given") from None
         reason = text.split(" - at ")[0]
         if not found:  # what the author's own __post_init__ says, of several parameters together
             raise ParameterError(f"parameters: {reason}") from None
-        raise ParameterError(f"parameter {name!r} = {given.get(name)!r}: {reason[0].lower() + reason[1:]}") from None
+        raise ParameterError(f"parameter {name} = {given.get(name)!r}: {reason[0].lower() + reason[1:]}") from None
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if refusal := out_of_range(hint, getattr(params, name)):
-            raise ParameterError(f"parameter {name!r} = {getattr(params, name)!r}: {refusal}")
+            raise ParameterError(f"parameter {name} = {getattr(params, name)!r}: {refusal}")
     return params
 
 
 def out_of_range(hint: Any, value: Any) -> str:
-    """Return what a ``Range`` in an annotation has against a value, or nothing."""
+    """Return what a ``Range`` in an annotation has against a value, or nothing; a number that is not finite is never in range."""
+    if isinstance(value, float | Decimal) and not isfinite(value):
+        return "must be a finite number"
     for extra in getattr(hint, "__metadata__", ()):
         if isinstance(extra, Range) and (refusal := extra.refusal(value)):
             return refusal
