@@ -263,7 +263,7 @@ def check_short(case: Case) -> Denial | None:
 def check_covered(case: Case) -> Denial | None:
     """Deny options that could end up short without an option of the same kind or shares that cover them.
 
-    Per underlying, expiry and right, contracts bought cover contracts sold; shares held cover calls. Positions count as they are, each
+    Per underlying, expiry and right, contracts bought cover contracts sold; shares held and not for sale cover calls. Positions count as they are, each
     working order as a whole (the legs of a combo fill together) and only where it sells more than it buys.
     """
     book = case.seat.book
@@ -277,7 +277,8 @@ def check_covered(case: Case) -> Denial | None:
     for kind, net in _net_by_kind(own).items():
         worst = after.get(kind, ZERO) + net
         underlying, expiry, right = kind
-        shares = book.lines[underlying].qty if right is Right.CALL and underlying in book.lines else ZERO
+        line = book.lines.get(underlying) if right is Right.CALL else None
+        shares = line.qty - line.sells if line is not None else ZERO
         if not worst + shares / 100 >= 0 and net < 0:
             return Denial(R.OPTION_UNCOVERED, f"{underlying} {expiry} {right}: worst={worst}")
     return None

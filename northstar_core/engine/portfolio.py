@@ -75,10 +75,13 @@ class Book:
             return
         assert isinstance(line.instrument, Option)
         line.held = float(line.qty)
-        held = self.options.setdefault(group_of(line.instrument), {})
+        group = group_of(line.instrument)
+        held = self.options.setdefault(group, {})
         held[line.instrument] = line.qty
         if not line.qty:
             del held[line.instrument]
+        if not held:  # a book that holds no options any more is judged like one that never did
+            del self.options[group]
 
     def reserve(self, order: Order, change: Decimal) -> None:
         """Add to (or take from) what an order has working, leg by leg."""
@@ -94,11 +97,14 @@ class Book:
                 self.weigh(line)
                 continue
             assert isinstance(leg.instrument, Option)
-            working = self.option_orders.setdefault(group_of(leg.instrument), {})
+            group = group_of(leg.instrument)
+            working = self.option_orders.setdefault(group, {})
             _, ratios = working.setdefault(order.order_id, (order, {}))
             ratios[leg.instrument] = leg.ratio * order.side.sign
             if not order.reserved + change:
-                working.pop(order.order_id, None)
+                del working[order.order_id]
+            if not working:
+                del self.option_orders[group]
 
     def weigh(self, line: Line) -> None:
         """Bring an equity line's worst cases up to date."""

@@ -90,6 +90,6 @@ def reason_at(test: Backtest, strategy: str, symbol: str, ts: int) -> NoSignal |
         if isinstance(r.event, Signal) and r.event.strategy == strategy and r.event.symbol == symbol and r.event.ts <= ts
     ]  # fmt: skip
     latest: list[NoSignal | Signal] = [*said, *signals[-1:]]
-    return max(latest, key=lambda record: record.ts) if latest else None
+    return max(latest, key=lambda record: (record.ts, record.n)) if latest else None
 
 

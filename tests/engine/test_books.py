@@ -51,6 +51,17 @@ def test_one_strategys_offsetting_position_does_not_hide_anothers_worst_case() -
     desk.assert_clean()
 
 
+def test_a_book_that_holds_no_options_any_more_is_judged_like_one_that_never_did() -> None:
+    desk = Desk()
+    desk.hold("1", CALL_100, "3")
+    desk.fill(desk.working(SELL, "1", CALL_100), "1", "3")
+    desk.report(desk.working(BUY, "1", CALL_100), "CANCELED")
+    desk.hold("3")
+    fact = desk.place(SELL, "5", symbol="QQQ")
+    assert (fact.verdict.gross, fact.verdict.net) == (800.0, 300.0), "shares have a sign, so what offsets is not net"
+    desk.assert_clean()
+
+
 def test_accounts_are_apart() -> None:
     desk = Desk()
     desk.give(e.AccountOpened(ts=desk.now, account="other", broker="sim", cash=D(500)))

@@ -536,6 +536,13 @@ def test_a_call_is_covered_by_shares_or_by_a_call_and_by_nothing_else() -> None:
     assert isinstance(Desk(limits={"allow_uncovered": True}).place(SELL, "1", CALL_105), e.OrderSubmitted)
 
 
+def test_shares_that_are_being_sold_cover_no_call() -> None:
+    desk = Desk()
+    desk.hold("100")
+    desk.working(SELL, "1", limit="105")
+    assert desk.place(SELL, "1", CALL_105).reason is DenialReason.OPTION_UNCOVERED
+
+
 def test_a_call_that_covers_a_working_sale_covers_no_other() -> None:
     desk = Desk(prices={"SPY": 100.0, CALL_100: 3.0, CALL_105: 1.0, "SPY231117C00110000": 0.5})
     desk.hold("1", CALL_100, "3")
