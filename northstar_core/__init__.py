@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from northstar_core.client.run import backtest, configure, demo_market, run
+    from northstar_core.model.errors import DataError, NorthstarError, ParameterError
     from northstar_core.model.events import OrderFilled, TimerFired
     from northstar_core.model.instrument import Combo, Equity, Option, Right, combo, instrument
     from northstar_core.model.market import Bar, Quote, Trade
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "backtest": "client.run", "configure": "client.run", "demo_market": "client.run", "run": "client.run",
+    "DataError": "model.errors", "NorthstarError": "model.errors", "ParameterError": "model.errors",
     "OrderFilled": "model.events", "TimerFired": "model.events",
     "Combo": "model.instrument", "Equity": "model.instrument", "Option": "model.instrument", "Right": "model.instrument",
     "combo": "model.instrument", "instrument": "model.instrument",
@@ -35,7 +37,7 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "Bar", "Combo", "Context", "Equity", "Option", "OrderFilled", "OrderStatus", "OrderType", "Params", "Quote", "Range", "Result", "Right",
+    "Bar", "Combo", "Context", "DataError", "Equity", "NorthstarError", "Option", "OrderFilled", "OrderStatus", "OrderType", "ParameterError", "Params", "Quote", "Range", "Result", "Right",
     "Side", "Strategy", "TimeInForce", "TimerFired", "Trade", "backtest", "combo", "configure", "demo_market", "indicators",
     "instrument", "plugin", "run", "tear_sheet",
 ]  # fmt: skip

@@ -93,7 +93,7 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
 
 @audit.command()
 @click.argument("order_id")
-@click.option("--run", help="Run id or its beginning; the newest by default.")
+@click.option("--run", help="Run id or its beginning; the strategy's newest by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why(order_id: str, run: str | None, as_json: bool) -> None:
     """Explain an order: tick, signal, intent, every check with its numbers and head-room, broker, fills."""
@@ -105,13 +105,22 @@ def why(order_id: str, run: str | None, as_json: bool) -> None:
             click.echo(line)
 
 
+async def _run_of(reader: Any, run_id: str | None, strategy: str) -> Any:
+    """The run asked for; without one the newest of the strategy, or the newest of all where none is known to be its."""
+    if run_id is None:
+        for run in await reader.runs(limit=1000):
+            if strategy in run.summary.get("strategies", ()):
+                return run
+    return await reader.run(run_id)
+
+
 async def _why(order_id: str, run_id: str | None) -> Any:
     from northstar_core.audit.why import WhyOrder
     from northstar_core.store.postgres import open_database
     from northstar_core.store.reader import Reader
 
     async with open_database() as database, await Reader.open(database) as reader:
-        run = await reader.run(run_id)
+        run = await _run_of(reader, run_id, order_id.rsplit("-", 2)[0])
         with WhyOrder(order_id, _tape(run, await _started(reader, run))[0]) as asked:
             async for row in reader.events(run.stream):
                 asked.feed(row.line)
@@ -135,7 +144,7 @@ def _tape(run: Any, started: Any) -> tuple[Any, str]:
 @click.argument("strategy")
 @click.argument("symbol")
 @click.argument("time")
-@click.option("--run", help="Run id or its beginning; the newest by default.")
+@click.option("--run", help="Run id or its beginning; the strategy's newest by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def why_not(strategy: str, symbol: str, time: str, run: str | None, as_json: bool) -> None:
     """Explain why STRATEGY placed no order in SYMBOL at TIME (2024-01-05T10:31, New York unless it has a zone)."""
@@ -154,7 +163,7 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
     from northstar_core.store.reader import Reader
 
     async with open_database() as database, await Reader.open(database) as reader:
-        run = await reader.run(run_id)
+        run = await _run_of(reader, run_id, strategy)
         started = await _started(reader, run)
         if strategy not in started.strategies:
             raise SettingsError(
