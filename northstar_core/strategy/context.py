@@ -380,7 +380,7 @@ def _quantity(symbol: str, qty: Number | None, *, signed: bool = False) -> Decim
         amount = qty if isinstance(qty, Decimal) else Decimal(str(qty))
     except ArithmeticError:
         raise ParameterError(f"order of {symbol}: quantity {qty!r} is not a number") from None
-    if isinstance(qty, float):
+    if isinstance(qty, float) and isfinite(qty):
         if qty != int(qty):
             raise ParameterError(f"order of {symbol}: quantity {qty!r} has a fraction; give a Decimal if that is meant")
         amount = Decimal(int(qty))
@@ -390,7 +390,21 @@ def _quantity(symbol: str, qty: Number | None, *, signed: bool = False) -> Decim
 
 
 def _price(traded: Instrument, price: Number | None) -> Decimal | None:
-    """Return an exact price; a float goes to the nearest tick."""
+    """Return an exact price; a float goes to the nearest tick.
+
+    Raises
+    ------
+    ParameterError
+        If it is not a number.
+    """
     if price is None or isinstance(price, Decimal):
         return price
-    return traded.round_price(price) if isinstance(price, float) else Decimal(str(price))
+    try:
+        if isinstance(price, float) and isfinite(price):
+            return traded.round_price(price)
+        exactly = Decimal(str(price))
+    except ArithmeticError:
+        exactly = Decimal("nan")
+    if not exactly.is_finite():
+        raise ParameterError(f"order of {traded.symbol}: price {price!r} is not a number")
+    return exactly

@@ -168,11 +168,6 @@ class StrategyHost:
         return StrategyError(self.strategy_id, _handler(event), event, error)
 
     @property
-    def bar_handler(self) -> Callable[[Context, Bar], None] | None:
-        """The strategy's own ``on_bar``, for a driver that gives it every bar of a warm strategy itself; None while warming."""
-        return None if self._need else self.strategy.on_bar
-
-    @property
     def warming(self) -> bool:
         """Whether some symbol has not yet had the bars the strategy asked for."""
         return bool(self._need)
@@ -225,7 +220,8 @@ class StrategyHost:
             ticket.filled_qty = fill.cum_qty
             if not fill.late:
                 done = not fill.leaves_qty
-                ticket.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
+                if done or ticket.status not in _ASKED:
+                    ticket.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
                 if done:
                     self.working.pop(fill.order_id, None)
                     if self.closing:
@@ -255,8 +251,11 @@ class StrategyHost:
 
     def _accepted(self, event: e.OrderAccepted) -> None:
         ticket = self.tickets.get(event.order_id)
-        if ticket is not None and ticket.status is OrderStatus.PENDING_NEW:
-            ticket.status = OrderStatus.NEW
+        if ticket is not None:
+            if ticket.status is OrderStatus.PENDING_NEW:
+                ticket.status = OrderStatus.NEW
+            elif ticket.status is OrderStatus.UNKNOWN:
+                ticket.status = OrderStatus.PARTIALLY_FILLED if ticket.filled_qty else OrderStatus.NEW
         if self._wants_order:
             self.strategy.on_order(self.ctx, event)
 
@@ -276,7 +275,8 @@ class StrategyHost:
         elif kind is e.OrderReplaced or kind is e.RequestRejected:
             if kind is e.OrderReplaced:
                 ticket.qty = event.qty
-            ticket.status = OrderStatus.PARTIALLY_FILLED if ticket.filled_qty else OrderStatus.NEW
+            if kind is e.RequestRejected or ticket.status is not OrderStatus.PENDING_CANCEL:
+                ticket.status = OrderStatus.PARTIALLY_FILLED if ticket.filled_qty else OrderStatus.NEW
         elif (status := _STATUS.get(kind)) is not None:
             ticket.status = status
         if not ticket.is_working:
@@ -289,6 +289,8 @@ class StrategyHost:
         if symbol in self.closing and not any(ticket.symbol == symbol for ticket in self.working.values()):
             self.ctx.close(symbol, **self.closing.pop(symbol))
 
+
+_ASKED = frozenset({OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE})  #: a part that fills answers neither
 
 _STATUS: dict[type, OrderStatus] = {
     e.OrderRejected: OrderStatus.REJECTED,
