@@ -39,9 +39,10 @@ class AnyBroker(RuleBasedStateMachine):
     @initialize(uncovered=often, short=often, tight=st.booleans())
     def begin(self, uncovered: bool, short: bool, tight: bool) -> None:
         caps: dict[str, Any] = {"allow_uncovered": uncovered, "allow_short": short, "max_open_orders": 12}
+        # A combo stays reserved until whole units fill, so for a while one leg counts twice: more than any contract cap.
+        caps["max_position_contracts"] = D(1_000_000)
         account: dict[str, Any] = {}
         if tight:
-            # Not the contracts: a combo stays reserved until whole units fill, so one leg counts twice for a while.
             caps |= {"max_notional": D(30_000), "max_position_qty": D(250)}
             account |= {"max_gross": D(45_000), "max_net": D(40_000), "leverage": D("0.044")}
         self.desk = Desk(limits=caps, account_limits=account)
