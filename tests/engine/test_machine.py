@@ -39,7 +39,7 @@ class AnyBroker(RuleBasedStateMachine):
     @initialize(uncovered=often, short=often, tight=st.booleans())
     def begin(self, uncovered: bool, short: bool, tight: bool) -> None:
         caps: dict[str, Any] = {"allow_uncovered": uncovered, "allow_short": short, "max_open_orders": 12}
-        # A combo stays reserved until whole units fill, so for a while one leg counts twice: more than any contract cap.
+        # A combo stays reserved until whole units fill, so for a while one leg counts twice, whatever the cap.
         caps["max_position_contracts"] = D(1_000_000)
         account: dict[str, Any] = {}
         if tight:
