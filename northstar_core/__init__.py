@@ -37,7 +37,8 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "Bar", "Combo", "Context", "DataError", "Equity", "NorthstarError", "Option", "OrderFilled", "OrderStatus", "OrderType", "ParameterError", "Params", "Quote", "Range", "Result", "Right",
+    "Bar", "Combo", "Context", "DataError", "Equity", "NorthstarError", "Option", "OrderFilled",
+    "OrderStatus", "OrderType", "ParameterError", "Params", "Quote", "Range", "Result", "Right",
     "Side", "Strategy", "TimeInForce", "TimerFired", "Trade", "backtest", "combo", "configure", "demo_market", "indicators",
     "instrument", "plugin", "run", "tear_sheet",
 ]  # fmt: skip

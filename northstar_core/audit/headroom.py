@@ -198,7 +198,12 @@ def _collar(case: Judged) -> Check:
     if order.limit_price is None:
         return _check(R.PRICE_COLLAR, "collar", "no limit price")
     away = (order.limit_price - ref) * order.side.sign
-    return _capped(R.PRICE_COLLAR, f"beyond {number(ref)}", away, None if collar is None else collar_basis(case.traded, case.verdict) * collar)
+    return _capped(
+        R.PRICE_COLLAR,
+        f"beyond {number(ref)}",
+        away,
+        None if collar is None else collar_basis(case.traded, case.verdict) * collar,
+    )
 
 
 def _positions(case: Judged) -> list[Check]:

@@ -6,7 +6,6 @@ exposure, so that an exit is never refused for what it makes smaller.
 
 from __future__ import annotations
 
-from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -263,8 +262,8 @@ def check_short(case: Case) -> Denial | None:
 def check_covered(case: Case) -> Denial | None:
     """Deny options that could end up short without an option of the same kind or shares that cover them.
 
-    Per underlying, expiry and right, contracts bought cover contracts sold; shares held and not for sale cover calls. Positions count as they are, each
-    working order as a whole (the legs of a combo fill together) and only where it sells more than it buys.
+    Per underlying, expiry and right, contracts bought cover contracts sold; shares held and not for sale cover calls. Positions
+    count as they are, each working order as a whole (the legs of a combo fill together) and only where it sells more than it buys.
     """
     book = case.seat.book
     after = _net_by_kind({option: qty for held in book.options.values() for option, qty in held.items()})

@@ -23,7 +23,15 @@ from northstar_core.model.errors import ProtocolError
 from northstar_core.model.execution import AccountActivity, ActivityKind, BrokerSnapshot, ExecType, ExecutionReport
 from northstar_core.model.journal import books_digest, plain
 from northstar_core.model.market import Bar, Halt, Quote, Trade
-from northstar_core.model.order import TERMINAL, TRANSITIONS, CancelOrder, OrderStatus, PlaceOrder, ReplaceOrder, Trigger
+from northstar_core.model.order import (
+    TERMINAL,
+    TRANSITIONS,
+    CancelOrder,
+    OrderStatus,
+    PlaceOrder,
+    ReplaceOrder,
+    Trigger,
+)
 
 ZERO, BILLION = Decimal(0), Decimal(10**9)
 Facts = list[e.Fact]
@@ -212,7 +220,7 @@ class Engine:
             e.ReplaceSubmitted(
                 intent.ts, intent.order_id, strategy, order.intent.account, symbol, judged.qty + order.cum_qty,
                 judged.limit_price, judged.stop_price, verdict,
-            )  # fmt: skip
+            )
         ]
 
     def _report(self, report: ExecutionReport) -> Facts:
@@ -276,7 +284,7 @@ class Engine:
             e.OrderFilled(
                 report.ts, intent.order_id, intent.strategy, intent.account, symbol, side, report.qty, report.price, report.fees,
                 report.exec_id, cum, order.qty - cum, order.status in TERMINAL,
-            )  # fmt: skip
+            )
         ]
 
     def _activity(self, activity: AccountActivity) -> Facts:
@@ -402,4 +410,5 @@ def _denied(intent: Any, symbol: str, denial: Denial, verdict: Any = None) -> e.
 
 
 def _break(report: ExecutionReport, account: str, what: str, ours: str) -> e.BreakFound:
-    return e.BreakFound(report.ts, account, what, report.order_id, ours, f"{report.exec_type} {report.qty} {report.symbol} {report.text}".strip())
+    theirs = f"{report.exec_type} {report.qty} {report.symbol} {report.text}".strip()
+    return e.BreakFound(report.ts, account, what, report.order_id, ours, theirs)

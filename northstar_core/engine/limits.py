@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from decimal import Decimal
 
-import msgspec
-
 from northstar_core.model.account import AccountLimits, StrategyLimits
 
 OPTION_LIMITS = frozenset({"max_order_contracts", "max_position_contracts", "allow_uncovered"})
@@ -56,12 +54,3 @@ class Rate:
         while times and times[0] <= oldest:
             times.popleft()
         return len(times)
-
-
-def differences(before: msgspec.Struct | None, after: msgspec.Struct) -> dict[str, tuple[object, object]]:
-    """Return the fields that differ between two limit sets: name to (before, after)."""
-    return {
-        field: (old, new)
-        for field in after.__struct_fields__
-        if (old := getattr(before, field, None)) != (new := getattr(after, field))
-    }

@@ -114,4 +114,5 @@ def _passes_at(case: Case) -> Decimal | None:
 def sentence(denial: Denial) -> str:
     """Return a refusal as a person reads it: its sentence, its numbers and the quantity that would have passed."""
     tail = f"; would have passed at quantity {denial.passes_at}" if denial.passes_at else ""
-    return f"{denial.reason}: {SENTENCES[denial.reason]} ({denial.detail}){tail}" if denial.detail else f"{denial.reason}: {SENTENCES[denial.reason]}"
+    numbers = f" ({denial.detail})" if denial.detail else ""
+    return f"{denial.reason}: {SENTENCES[denial.reason]}{numbers}{tail}"

@@ -29,7 +29,13 @@ class Comparison(msgspec.Struct, frozen=True):
     difference: Difference | None = None
 
 
-_DECISIONS = (b'{"type":"PlaceOrder"', b'{"type":"OrderSubmitted"', b'{"type":"OrderDenied"', b'{"type":"CancelOrder"', b'{"type":"ReplaceOrder"')
+_DECISIONS = (
+    b'{"type":"PlaceOrder"',
+    b'{"type":"OrderSubmitted"',
+    b'{"type":"OrderDenied"',
+    b'{"type":"CancelOrder"',
+    b'{"type":"ReplaceOrder"',
+)
 
 
 def compare(recorded: Iterable[bytes], replayed: Iterable[bytes]) -> Comparison:
@@ -91,5 +97,3 @@ def reason_at(test: Backtest, strategy: str, symbol: str, ts: int) -> NoSignal |
     ]  # fmt: skip
     latest: list[NoSignal | Signal] = [*said, *signals[-1:]]
     return max(latest, key=lambda record: (record.ts, record.n)) if latest else None
-
-

@@ -17,7 +17,14 @@ import msgspec
 from northstar_core.model.errors import ParameterError
 
 if TYPE_CHECKING:
-    from northstar_core.model.events import OrderFact, OrderFilled, PositionAdjusted, SessionClosed, SessionOpened, TimerFired
+    from northstar_core.model.events import (
+        OrderFact,
+        OrderFilled,
+        PositionAdjusted,
+        SessionClosed,
+        SessionOpened,
+        TimerFired,
+    )
     from northstar_core.model.market import Bar, Quote, Trade
     from northstar_core.strategy.context import Context
 

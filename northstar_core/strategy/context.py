@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from northstar_core.model.account import Position
 from northstar_core.model.errors import ParameterError
 from northstar_core.model.events import SessionOpened, SetTimer, Signal
-from northstar_core.model.instrument import Combo, Equity, Instrument, Option, Right, combo, exact, instrument, occ_symbol
+from northstar_core.model.instrument import (
+    Combo,
+    Equity,
+    Instrument,
+    Option,
+    Right,
+    combo,
+    exact,
+    instrument,
+    occ_symbol,
+)
 from northstar_core.model.market import Bar, MarketEvent
 from northstar_core.model.order import CancelOrder, OrderType, PlaceOrder, ReplaceOrder, Side, TimeInForce
 from northstar_core.strategy.records import finite
@@ -329,7 +339,7 @@ class Context:
             ReplaceOrder(
                 self.now, ticket.order_id, host.strategy_id, host.account, _quantity(ticket.symbol, qty) if qty is not None else None,
                 _price(found, limit_price), _price(found, stop_price), self._seq(),
-            )  # fmt: skip
+            )
         )
 
     def flatten(self, traded: Traded | None = None, **terms: Any) -> list[Ticket]:
