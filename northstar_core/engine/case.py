@@ -18,14 +18,16 @@ ZERO = Decimal(0)
 BUY, SELL = Side.BUY, Side.SELL
 INFINITY = float("inf")
 
+#: Notional, gross, net and the symbol's exposure with an order, and the marks they were taken at.
+Exposures = tuple[float, float, float, float, dict[str, float]]
+
 
 class Case:
     """An order under judgement, with every number about it."""
 
     __slots__ = (
-        "above_reference", "account_orders", "after", "equity", "gross", "instrument", "is_option", "line", "net", "notional",
-        "open_orders", "order", "prices", "qty", "recent_orders", "reducing", "ref", "ref_span", "ref_ts", "rules", "seat", "state",
-        "symbol_exposure", "value", "worst_price",
+        "above_reference", "account_orders", "after", "instrument", "is_option", "line", "open_orders", "order", "qty",
+        "recent_orders", "reducing", "ref", "ref_span", "ref_ts", "rules", "seat", "state", "verdict", "worst_price",
     )  # fmt: skip
 
     order: PlaceOrder
@@ -37,18 +39,12 @@ class Case:
     ref_ts: int
     ref_span: int
     worst_price: Decimal
-    value: Decimal
     qty: Decimal
     after: Decimal  #: of an equity: the signed position if this order and all that works on its side filled
     is_option: bool
     reducing: bool
-    notional: float
-    gross: float
-    net: float
-    equity: float
-    symbol_exposure: float
     above_reference: float
-    prices: dict[str, float]
+    verdict: Verdict  #: the numbers, as they go on the record
     open_orders: int
     recent_orders: int
     account_orders: int
@@ -108,56 +104,55 @@ class Case:
     def measure(self, qty: Decimal) -> None:
         """Take every number for this quantity of the order."""
         self.qty = qty
-        account, book = self.seat.account, self.seat.book
-        overall = account.book
+        seat, line = self.seat, self.line
+        overall = seat.account.book
         if self.is_option or overall.options or overall.option_orders:
             multiplier = self.instrument.multiplier
-            self.value = value = abs(qty * self.worst_price * multiplier)
-            prices = {s: self._mark(s) for s in dict.fromkeys((*overall.priced_symbols(), *book.priced_symbols()))}
-            self._measure_legs(qty, prices)
+            value = abs(qty * self.worst_price * multiplier)
+            lines = [seat.book.line(leg.instrument.symbol) for leg in self.instrument.legs]
+            legs = tuple([LegState(line.symbol, line.qty, line.buys, line.sells) for line in lines])
+            notional, gross, net, exposure, prices = self._measure_legs(qty, overall)
         else:
-            multiplier = 1
-            self.value = value = qty * self.worst_price
-            prices = self._measure_equity(qty, overall)
-        self.equity = account.equity(prices)
-        self.prices = prices
+            multiplier, value = 1, qty * self.worst_price
+            legs = (LegState(line.symbol, line.qty, line.buys, line.sells),)
+            notional, gross, net, exposure, prices = self._measure_equity(qty, overall)
         # What a buy may cost above the reference the exposures are taken at.
         above = float(value) - self.ref * float(qty) * multiplier if self.order.side is BUY else 0.0
         self.above_reference = above if above > 0 else 0.0
+        self.verdict = Verdict(
+            self.ref, self.ref_ts, self.ref_span, self.worst_price, value, legs, notional, gross, net, exposure,
+            seat.account.equity(prices), self.open_orders, self.recent_orders, self.account_orders, prices, self.rules,
+        )  # fmt: skip
 
-    def _measure_equity(self, qty: Decimal, overall: Book) -> dict[str, float]:
-        """Worst cases with this order, where only equities are about; returns the marks they were taken at."""
+    def _measure_equity(self, qty: Decimal, overall: Book) -> Exposures:
+        """Worst cases with this order, where only equities are about."""
         line, book, price, side = self.line, self.seat.book, self.ref, self.order.side
         self.after, up, down = _after(line, qty, side)
         worst = up if up >= -down else -down
         self.reducing = qty <= (line.qty if side is SELL else -line.qty) and worst <= line.worst
         symbol, exposed = line.symbol, overall.exposed
         if book is overall and (not exposed or (len(exposed) == 1 and symbol in exposed)):
-            self.notional = self.gross = self.symbol_exposure = worst * price
-            up, down = abs(up * price), abs(down * price)
-            self.net = up if up >= down else down
-            return {symbol: price}
+            exposure, up, down = worst * price, abs(up * price), abs(down * price)
+            return exposure, exposure, up if up >= down else down, exposure, {symbol: price}
         if book is overall:
             prices = self._marks(exposed)
         else:  # strategies may offset each other in the account: what one holds needs a price all the same
             prices = self._marks({**exposed, **book.exposed})
-            self.notional = fsum([other.worst * prices[s] for s, other in book.exposed.items() if other is not line] + [worst * price])
+            own = [other.worst * prices[s] for s, other in book.exposed.items() if other is not line]
+            notional = fsum([*own, worst * price])
             line = overall.line(symbol)
             _, up, down = _after(line, qty, side)
             worst = up if up >= -down else -down
-        self.symbol_exposure = worst * price
-        worsts, ups, downs = [self.symbol_exposure], [up * price], [down * price]
+        exposure = worst * price
+        worsts, ups, downs = [exposure], [up * price], [down * price]
         for s, other in exposed.items():
             if other is not line:
                 mark = prices[s]
                 worsts.append(other.worst * mark)
                 ups.append(other.up * mark)
                 downs.append(other.down * mark)
-        self.gross = fsum(worsts)
-        self.net = max(abs(fsum(ups)), abs(fsum(downs)))
-        if book is overall:
-            self.notional = self.gross
-        return prices
+        gross, net = fsum(worsts), max(abs(fsum(ups)), abs(fsum(downs)))
+        return gross if book is overall else notional, gross, net, exposure, prices
 
     def _marks(self, lines: dict[str, Line]) -> dict[str, float]:
         """The marks of these symbols and of the order's own."""
@@ -166,9 +161,10 @@ class Case:
         prices[self.order.symbol] = self.ref
         return prices
 
-    def _measure_legs(self, qty: Decimal, prices: dict[str, float]) -> None:
+    def _measure_legs(self, qty: Decimal, overall: Book) -> Exposures:
         """The same numbers where options are involved: legs of equities as worst quantities, legs of options by group."""
-        order, overall, book = self.order, self.seat.account.book, self.seat.book
+        order, book = self.order, self.seat.book
+        prices = {s: self._mark(s) for s in dict.fromkeys((*overall.priced_symbols(), *book.priced_symbols()))}
         if not self.is_option:
             self.after, _, _ = _after(self.line, qty, order.side)
         extra: dict[Group, dict[Option, Decimal]] = {}
@@ -181,20 +177,20 @@ class Case:
                 prices[leg.instrument.underlying] = self._mark(leg.instrument.underlying)
             else:
                 moves[leg.instrument.symbol] = signed
-        self.notional = _with_moves(book, moves, prices) + book.option_exposure(prices, extra)
-        self.gross = _with_moves(overall, moves, prices) + overall.option_exposure(prices, extra)
-        self.symbol_exposure = fsum(_worst_of(overall.line(s), signed) * prices[s] for s, signed in moves.items())
+        notional = _with_moves(book, moves, prices) + book.option_exposure(prices, extra)
+        gross = _with_moves(overall, moves, prices) + overall.option_exposure(prices, extra)
+        exposure = fsum(_worst_of(overall.line(s), signed) * prices[s] for s, signed in moves.items())
         if extra:
-            self.symbol_exposure += overall.option_exposure(prices, extra, only=True)
-        # Options are taken at their worst case without a sign, so net is bounded by gross.
-        self.net = self.gross
+            exposure += overall.option_exposure(prices, extra, only=True)
         # Each leg against what is held, and the whole no worse than before: closing one leg of a spread is not reducing.
         before = _with_moves(book, {}, prices) + book.option_exposure(prices)
-        self.reducing = self.notional <= before and all(
+        self.reducing = notional <= before and all(
             opposes(line.qty, order.side if leg.ratio > 0 else order.side.opposite) and abs(line.qty) >= qty * abs(leg.ratio)
             for leg in self.instrument.legs
             for line in (book.line(leg.instrument.symbol),)
         )
+        # Options are taken at their worst case without a sign, so net is bounded by gross.
+        return notional, gross, gross, exposure, prices
 
     def _mark(self, symbol: str) -> float:
         """The mark of a symbol; the entry price of what is held where it has none yet; else 0."""
@@ -203,19 +199,6 @@ class Case:
             return price
         entries = [p.avg_price for (_, held), p in self.seat.account.positions.items() if held == symbol and p.qty]
         return float(max(entries)) if entries else 0.0
-
-    def verdict(self) -> Verdict:
-        """Return the numbers as they go on the record."""
-        line = self.line
-        if type(self.instrument) is Combo:
-            lines = [self.seat.book.line(leg.instrument.symbol) for leg in self.instrument.legs]
-            legs = tuple([LegState(line.symbol, line.qty, line.buys, line.sells) for line in lines])
-        else:
-            legs = (LegState(line.symbol, line.qty, line.buys, line.sells),)
-        return Verdict(
-            self.ref, self.ref_ts, self.ref_span, self.worst_price, self.value, legs, self.notional, self.gross, self.net,
-            self.symbol_exposure, self.equity, self.open_orders, self.recent_orders, self.account_orders, self.prices, self.rules,
-        )  # fmt: skip
 
 
 def _after(line: Line, qty: Decimal, side: Side) -> tuple[Decimal, float, float]:

@@ -189,17 +189,17 @@ def check_prices(case: Case) -> Denial | None:
 
 def check_order_size(case: Case) -> Denial | None:
     """Deny a quantity that is no multiple of the lot, an order that is too large or worth too much, a working order too many."""
-    limits, qty, lot = case.seat.limits, case.qty, case.instrument.lot
+    limits, numbers, qty, lot = case.seat.limits, case.verdict, case.qty, case.instrument.lot
     if qty % lot:
         return Denial(R.LOT_SIZE, f"qty={qty} lot={lot}")
     most = limits.max_order_contracts if case.is_option else limits.max_order_qty
     assert most is not None and limits.max_order_value is not None and limits.max_open_orders is not None
     if not qty <= most:
         return Denial(R.ORDER_QTY_CAP, f"qty={qty} cap={most}")
-    if not case.value <= limits.max_order_value:
-        return Denial(R.ORDER_VALUE_CAP, f"value={case.value} cap={limits.max_order_value}")
-    if not case.open_orders < limits.max_open_orders:
-        return Denial(R.OPEN_ORDERS_CAP, f"open={case.open_orders} cap={limits.max_open_orders}")
+    if not numbers.value <= limits.max_order_value:
+        return Denial(R.ORDER_VALUE_CAP, f"value={numbers.value} cap={limits.max_order_value}")
+    if not numbers.open_orders < limits.max_open_orders:
+        return Denial(R.OPEN_ORDERS_CAP, f"open={numbers.open_orders} cap={limits.max_open_orders}")
     return None
 
 
@@ -299,18 +299,18 @@ def check_exposure(case: Case) -> Denial | None:
     In this order: the strategy's notional; the account's gross; its net, long or short; one symbol's share of its equity; its
     buying power, equity × leverage. There a buy counts at its worst price: what that lies above the reference is added.
     """
-    seat, equity = case.seat, case.equity
-    caps, account = seat.caps, seat.account_caps
-    if not case.notional <= caps.max_notional:
-        return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={case.notional:.2f} cap={caps.max_notional:.2f}")
-    if not case.gross <= account.max_gross:
-        return Denial(R.ACCOUNT_GROSS_CAP, f"gross={case.gross:.2f} cap={account.max_gross:.2f}")
-    if not case.net <= account.max_net:
-        return Denial(R.ACCOUNT_NET_CAP, f"net={case.net:.2f} cap={account.max_net:.2f}")
+    caps, account, numbers = case.seat.caps, case.seat.account_caps, case.verdict
+    gross, equity = numbers.gross, numbers.equity
+    if not numbers.notional <= caps.max_notional:
+        return Denial(R.STRATEGY_NOTIONAL_CAP, f"notional={numbers.notional:.2f} cap={caps.max_notional:.2f}")
+    if not gross <= account.max_gross:
+        return Denial(R.ACCOUNT_GROSS_CAP, f"gross={gross:.2f} cap={account.max_gross:.2f}")
+    if not numbers.net <= account.max_net:
+        return Denial(R.ACCOUNT_NET_CAP, f"net={numbers.net:.2f} cap={account.max_net:.2f}")
     cap = account.max_symbol_share * equity
-    if not case.symbol_exposure <= cap:
-        return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={case.symbol_exposure:.2f} cap={cap:.2f}")
-    used, power = case.gross + case.above_reference, account.leverage * equity
+    if not numbers.symbol_exposure <= cap:
+        return Denial(R.SYMBOL_CONCENTRATION_CAP, f"exposure={numbers.symbol_exposure:.2f} cap={cap:.2f}")
+    used, power = gross + case.above_reference, account.leverage * equity
     if not used <= power:
         return Denial(R.BUYING_POWER, f"needed={used:.2f} buying_power={power:.2f}")
     return None

@@ -100,7 +100,7 @@ class Engine:
     # ── the contract ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def handle(self, event: e.Input) -> Facts:
-        """Decide what follows from one input, apply it, and return it in order.
+        """Decide what follows from one input, apply it, and return it in order: facts of the same time as the input.
 
         Raises
         ------

@@ -59,9 +59,9 @@ def assess(order: PlaceOrder, state: State, rules: tuple[Rule, ...] = ()) -> tup
         return order, None, denial
     case.measure(order.qty)
     if denial := on_numbers(case):
-        verdict = case.verdict()
+        verdict = case.verdict
         return order, verdict, Denial(denial.reason, denial.detail, _passes_at(case))
-    return order, case.verdict(), None
+    return order, case.verdict, None
 
 
 def _changes(before: PlaceOrder, after: PlaceOrder) -> str:

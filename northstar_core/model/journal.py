@@ -10,7 +10,7 @@ order, and the next ``TapeRead`` declares it. So the place of an event among the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from typing import NamedTuple
@@ -138,6 +138,15 @@ class Journal:
         seq = self.ticks + len(records) + 1
         records.append(Record(seq, ts, cause, event))
         return seq
+
+    def extend(self, events: Sequence[Event], ts: int, cause: int) -> int:
+        """Write down what follows from one cause at one time, and return the number of the first."""
+        records = self.records
+        seq = first = self.ticks + len(records) + 1
+        for event in events:
+            records.append(Record(seq, ts, cause, event))
+            seq += 1
+        return first
 
     def lines(self, first: int = 0) -> list[bytes]:
         """Return the lines of the records from index ``first`` on, extending the chain over those not yet in it."""

@@ -273,7 +273,7 @@ class Backtest:
                 kind = type(message)
                 if kind is PlaceOrder:
                     seq = append(message, message.ts, signals.get(message.signal, message.basis_seq))
-                    self._facts(self.engine.handle(message), seq)
+                    self._facts(self.engine.handle(message), message.ts, seq)
                 elif kind is Signal:
                     signals[message.n] = append(message, message.ts, message.basis_seq)
                 elif kind is e.SetTimer:
@@ -282,22 +282,27 @@ class Backtest:
                 else:
                     seq = append(message, message.ts, message.basis_seq)
                     if kind is not e.NoSignal:
-                        self._facts(self.engine.handle(message), seq)
+                        self._facts(self.engine.handle(message), message.ts, seq)
 
-    def _facts(self, facts: Sequence[Any], cause: int) -> None:
-        """Write facts down, then act on them: tell the strategy, then the broker."""
-        append = self.journal.append
-        for fact, seq in [(fact, append(fact, fact.ts, cause)) for fact in facts]:
+    def _facts(self, facts: Sequence[Any], ts: int, cause: int) -> None:
+        """Write down what the engine made of something that happened at ``ts``; then act on it: tell the strategy, then the broker."""
+        if not facts:
+            return
+        seq, hosts = self.journal.extend(facts, ts, cause), self.hosts
+        for fact in facts:
             kind = type(fact)
-            is_order = kind is OrderSubmitted
-            host = self.hosts.get(fact.order.strategy if is_order else getattr(fact, "strategy", ""))
+            if kind is OrderSubmitted:
+                host = hosts.get(fact.order.strategy)
+            elif kind is OrderFilled:
+                host = hosts.get(fact.strategy)
+                self.fills += 1
+            else:
+                host = hosts.get(getattr(fact, "strategy", ""))
             if host is not None:
                 host.deliver(fact)
-            if is_order:
+            if kind is OrderSubmitted:
                 self._submits[fact.order.order_id] = seq
                 self._reports(self.broker.submit(fact.order, fact.ts, self._last))
-            elif kind is OrderFilled:
-                self.fills += 1
             elif kind is e.CancelSubmitted:
                 self._submits[fact.order_id] = seq
                 self._reports(self.broker.cancel(fact.order_id, fact.ts))
@@ -306,13 +311,15 @@ class Backtest:
                 self._reports(self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price, fact.ts))
             if host is not None and host.outbox:
                 self._drain(host)
+            seq += 1
 
     def _reports(self, reports: Sequence[ExecutionReport | AccountActivity]) -> None:
         """Write down what the broker says, and what follows from it."""
-        journal, submits = self.journal, self._submits
+        append, handle, submits = self.journal.append, self.engine.handle, self._submits
         for report in reports:
             cause = submits.get(report.order_id, 0) if type(report) is ExecutionReport else 0
-            self._facts(self.engine.handle(report), journal.append(report, report.ts, cause))
+            seq = append(report, report.ts, cause)
+            self._facts(handle(report), report.ts, seq)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
