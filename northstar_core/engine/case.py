@@ -106,7 +106,8 @@ class Case:
         self.qty = qty
         seat, line = self.seat, self.line
         overall = seat.account.book
-        if self.is_option or overall.options or overall.option_orders:
+        # Strategies may offset each other's options in the account: what one holds counts for it all the same.
+        if self.is_option or overall.options or overall.option_orders or seat.book.options:
             multiplier = self.instrument.multiplier
             value = abs(qty * self.worst_price * multiplier)
             lines = [seat.book.line(leg.instrument.symbol) for leg in self.instrument.legs]

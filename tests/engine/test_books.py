@@ -9,7 +9,7 @@ import pytest
 from northstar_core.model import events as e
 from northstar_core.model.execution import ActivityKind, BrokerSnapshot, HeldPosition, OpenOrder
 from northstar_core.model.order import OrderStatus
-from tests.engine.desks import BUY, CALL_100, CLOSE, SELL, TODAY, D, Desk, state_of
+from tests.engine.desks import BUY, CALL_100, CALL_105, CLOSE, SELL, TODAY, D, Desk, state_of
 
 
 def parts(facts: list[Any]) -> dict[str, tuple[Any, Any]]:
@@ -199,3 +199,14 @@ def test_a_session_that_closed_is_closed_after_a_restart() -> None:
     desk = Desk()
     desk.give(e.SessionClosed(CLOSE, TODAY))
     assert desk.restored().state.session_close == 0
+
+
+def test_an_option_that_another_strategy_offsets_in_the_account_still_counts_for_its_own() -> None:
+    desk = Desk(limits={"allow_uncovered": True})
+    for side, strategy in ((SELL, "t"), (BUY, "s")):
+        desk.fill(desk.working(side, "1", CALL_105, strategy=strategy), "1", "1")
+    verdict = desk.place(BUY, "1", strategy="s").verdict
+    assert verdict.prices.keys() == {CALL_105, "SPY"}
+    assert verdict.notional == 100.0 + 100.0, "one share, and a hundred times the option's price"
+    assert verdict.gross == 100.0
+    desk.assert_clean()
