@@ -9,7 +9,7 @@ import msgspec
 
 
 class DenialReason(StrEnum):
-    """Codes are CATEGORY_CONDITION; the check that gives each is ``engine.risk``'s function of that name."""
+    """Codes are CATEGORY_CONDITION; the check that gives each is found by it in ``engine.checks``."""
 
     ORDER_ID_DUPLICATE = "ORDER_ID_DUPLICATE"
     ORDER_ID_CONFLICT = "ORDER_ID_CONFLICT"
