@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from northstar_core.jobs.notebook import parameters as default_parameters
 from northstar_core.jobs.parameters import check_parameters
 from northstar_core.jobs.provenance import provenance
 from northstar_core.jobs.run_folder import absolute, new_folder, read_summary, report_of, run_name
+from northstar_core.jobs.signals import handled
 from northstar_core.model.errors import JournalError, NorthstarError, SettingsError
 from northstar_core.research.spec import JOURNAL_FILE, SPEC_FILE, SPEC_VARIABLE, RunSpec, write_spec
 from northstar_core.store.postgres import default_home
@@ -191,15 +191,8 @@ def _stoppable(stop: threading.Event, executing: threading.Event) -> Iterator[No
             raise KeyboardInterrupt
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(on_signal):
         yield
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _import_papermill(carrier: Carrier | None) -> None:

@@ -25,6 +25,7 @@ from northstar_core.jobs.notebook import INJECTED, Notebook
 from northstar_core.jobs.notebook import parameters as default_parameters
 from northstar_core.jobs.parameters import refuse_secret
 from northstar_core.jobs.redaction import Redactor
+from northstar_core.jobs.signals import handled
 from northstar_core.model.errors import NotebookError
 
 if TYPE_CHECKING:
@@ -275,12 +276,5 @@ def _stopped_by_signals(job: Job) -> Iterator[None]:
             os.killpg(job.kernel.process.pid, signal.SIGKILL)
         job.stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(on_signal):
         yield
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -116,7 +116,6 @@ class Backtest:
         self._agenda: list[tuple[int, int, Any, int]] = []
         self._agenda_n = 0
         self._read = 0  #: rows already declared by a TapeRead
-        self._counts: dict[str, int] = {}
         marks = self.engine.state.marks
         session = self._session_label()
         self.hosts: dict[str, StrategyHost] = {}
