@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "gateway": ("model", "engine", "sim", "data", "brokers", "store"),
     "client": ("model", "strategy", "engine", "sim", "research", "data.calendar", "data.history", "data.synthetic", "store.reader"),
     "audit": ("model", "store"),
-    "jobs": ("model", "strategy", "engine", "sim", "research", "data", "store", "client", "audit"),
+    "jobs": (
+        "model", "strategy", "engine", "sim", "research", "data", "store", "client", "audit", "gateway.settings", "gateway.clock",
+    ),
 }
 # The command line starts everything; the package's own sign offers what is behind it.
 MAY_IMPORT_ANYTHING = ("cli", "__init__", "__main__")
@@ -43,7 +45,7 @@ PURE = ("model", "strategy", "engine", "sim")
 PURE_IMPORTS = {
     "__future__", "abc", "array", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal",
     "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "math", "numbers", "operator", "re",
-    "statistics", "string", "struct", "types", "typing", "typing_extensions", "msgspec", "numpy",
+    "statistics", "string", "struct", "tomllib", "types", "typing", "typing_extensions", "msgspec", "numpy", "zlib",
 }  # fmt: skip
 # A strategy's author gets his history as a DataFrame; imported when he asks for one.
 PURE_IMPORTS_IN_FUNCTIONS = {"pandas"}

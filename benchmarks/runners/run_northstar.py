@@ -15,11 +15,11 @@ from common import FAST, QTY, SLOW, Case, Clock, Fill, load, report, settle
 
 from northstar_core.model.account import SessionRule
 from northstar_core.model.events import OrderFilled, OrderSubmitted
+from northstar_core.model.limit_sets import default_limits
 from northstar_core.model.market import Bar
 from northstar_core.model.order import Side
 from northstar_core.model.tape import BarTable, Session, Source, Tape
 from northstar_core.research.backtest import Backtest
-from northstar_core.research.limits import default_limits
 from northstar_core.strategy.base import Params, Strategy
 from northstar_core.strategy.context import Context
 from northstar_core.strategy.indicators import SMA

@@ -45,7 +45,7 @@ class PositionChecks:
         for invariant in ("P1", "P2", "P3"):
             tally.checked[invariant] += 1
         order_id = event.order_id
-        key = f"{fold.account(event.account).broker}/{event.exec_id}"
+        key = f"{event.account}/{event.exec_id}"
         booked = self.executions.get(key)
         if booked >= 0:
             violate("P2", seq, f"execution {event.exec_id} was already booked at seq {booked}")

@@ -95,7 +95,7 @@ def backtest(
 ) -> None:  # fmt: skip
     """Run a strategy NOTEBOOK over historical data, through the whole order path."""
     from northstar_core.jobs.backtest import RunFailed, run_backtest
-    from northstar_core.research.limits import parse_limits
+    from northstar_core.model.limit_sets import parse_limits
     from northstar_core.research.plugins import load_rules, plugin
     from northstar_core.research.spec import RunSpec
 

@@ -17,7 +17,7 @@ from northstar_core.model.errors import SettingsError
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def limits(file: Path | None, cash: str, daily: bool, as_json: bool) -> None:
     """Print the limits in a FILE, or the set a backtest uses by default."""
-    from northstar_core.research.limits import default_limits, parse_limits
+    from northstar_core.model.limit_sets import default_limits, parse_limits
 
     money = show.number("--cash", cash, "an amount of dollars above zero")
     if money <= 0:

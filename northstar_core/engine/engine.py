@@ -263,7 +263,7 @@ class Engine:
 
     def _trade(self, report: ExecutionReport, order: Order) -> Facts:
         blotter = self.state.blotter
-        if report.exec_id in blotter.exec_ids:
+        if (order.intent.account, report.exec_id) in blotter.exec_ids:
             return []
         if not (report.exec_id and report.qty.is_finite() and report.price.is_finite() and report.fees.is_finite()):
             return [_break(report, order.intent.account, "report", "an execution without an id or with a number that is none")]
@@ -288,7 +288,7 @@ class Engine:
         ]
 
     def _activity(self, activity: AccountActivity) -> Facts:
-        if activity.record_id in self.state.blotter.exec_ids:
+        if (activity.account, activity.record_id) in self.state.blotter.exec_ids:
             return []
         account = self.state.portfolio.accounts.get(activity.account)
         if account is None:
@@ -360,7 +360,7 @@ class Engine:
         self._weigh(order)
 
     def _apply_adjusted(self, fact: e.PositionAdjusted) -> None:
-        self.state.blotter.exec_ids.add(fact.record_id)
+        self.state.blotter.exec_ids.add((fact.account, fact.record_id))
         account = self.state.portfolio.accounts[fact.account]
         account.adjust(
             fact.strategy, fact.symbol, fact.qty, fact.cash, fact.price, split=fact.kind is ActivityKind.SPLIT

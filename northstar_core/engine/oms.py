@@ -73,7 +73,7 @@ class Blotter:
         self.orders: dict[str, Order] = {}
         self.working: dict[str, Order] = {}
         self.children: dict[str, list[Order]] = {}  #: bracket exits by the id of their entry
-        self.exec_ids: set[str] = set()
+        self.exec_ids: set[tuple[str, str]] = set()  #: (account, id): ids of two accounts may be the same
         self.denied: set[str] = set()  #: ids of orders that were refused: the first decision stands
 
     def submit(self, intent: PlaceOrder) -> Order:
@@ -102,7 +102,7 @@ class Blotter:
 
     def fill(self, order: Order, fill: OrderFilled) -> None:
         """Book a fill of the order, or of one of its legs."""
-        self.exec_ids.add(fill.exec_id)
+        self.exec_ids.add((fill.account, fill.exec_id))
         order.fees += fill.fees
         order.cum_qty = fill.cum_qty
         if type(order.instrument) is Combo:

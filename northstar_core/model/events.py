@@ -9,7 +9,7 @@ collector need not look at them (``gc=False``): a run with a million of them pay
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,6 +18,7 @@ from northstar_core.model.denial import DenialReason
 from northstar_core.model.execution import AccountActivity, ActivityKind, BrokerSnapshot, ExecutionReport
 from northstar_core.model.market import Bar, Halt, Quote, Trade
 from northstar_core.model.order import CancelOrder, OrderStatus, PlaceOrder, ReplaceOrder, Side
+from northstar_core.model.world import GatewayStarted, World
 
 # ── what a run is made of ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -427,8 +428,7 @@ Decision = Signal | NoSignal
 Clock = SessionOpened | SessionClosed | TimerFired
 Operator = SetTradingState | SetLimits | Grant
 BrokerEvent = ExecutionReport | AccountActivity | BrokerSnapshot
-Lifecycle = RunStarted | RunFinished | TapeRead | AccountOpened | StrategyStarted | StrategyStopped
-Input = MarketEvent | Intent | Clock | Operator | BrokerEvent | AccountOpened
+Lifecycle = RunStarted | RunFinished | TapeRead | AccountOpened | StrategyStarted | StrategyStopped | GatewayStarted
 OrderFact = (
     OrderDenied | OrderSubmitted | OrderAccepted | OrderRejected | OrderFilled | OrderCanceled | OrderReplaced | OrderExpired
     | OrderUnknown | CancelSubmitted | ReplaceSubmitted | RequestRejected
@@ -437,10 +437,10 @@ Fact = (
     OrderFact | GrantChanged | LimitsChanged | TradingStateChanged | PositionAdjusted | BreakFound | ReconcileCompleted
     | SnapshotTaken
 )
-Event = Input | Decision | Fact | Lifecycle
+Event = Input | Decision | Fact | Lifecycle | World
 
 #: Events that follow from nothing of ours: what the world, a person or a strategy's own judgement put in.
 INPUTS: tuple[type, ...] = (
     Bar, Quote, Trade, Halt, SessionOpened, SessionClosed, SetTradingState, SetLimits, Grant, AccountActivity, BrokerSnapshot,
-    RunStarted, RunFinished, TapeRead, AccountOpened, StrategyStarted, StrategyStopped,
+    RunStarted, RunFinished, TapeRead, AccountOpened, StrategyStarted, StrategyStopped, GatewayStarted, *get_args(World),
 )

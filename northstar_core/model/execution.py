@@ -50,6 +50,7 @@ class ActivityKind(StrEnum):
     DELIVERY = "DELIVERY"  #: the shares that an exercise or assignment moves
     FEE = "FEE"
     INTEREST = "INTEREST"
+    EXTERNAL = "EXTERNAL"  #: a trade that no order of ours made: by phone, by another program
 
 
 class AccountActivity(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):

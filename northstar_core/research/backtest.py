@@ -25,11 +25,11 @@ from northstar_core.model.errors import ParameterError, StrategyError
 from northstar_core.model.events import OrderFilled, OrderSubmitted, Signal
 from northstar_core.model.execution import AccountActivity, ExecutionReport
 from northstar_core.model.journal import Journal
+from northstar_core.model.limit_sets import LimitSet, default_limits
 from northstar_core.model.market import Bar, MarketEvent, Quote
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
 from northstar_core.research.feed import BLOCK, Chunk, Feed
-from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.research.plugins import Simulator
 from northstar_core.research.result import Result
 from northstar_core.research.wanted import listens, wanted

@@ -12,11 +12,11 @@ import numpy as np
 from northstar_core.model import events as e
 from northstar_core.model.instrument import exact, instrument
 from northstar_core.model.journal import Journal, plain
+from northstar_core.model.limit_sets import LimitSet
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
 from northstar_core.research import costs, metrics
 from northstar_core.research.curve import Curve, equity_curve, marks
-from northstar_core.research.limits import LimitSet
 from northstar_core.strategy.base import Strategy
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from northstar_core.model.errors import SettingsError
-from northstar_core.research.limits import LimitSet, default_limits, parse_limits
+from northstar_core.model.limit_sets import LimitSet, default_limits, parse_limits
 from northstar_core.sim.costs import AllOf, Costs, Fixed, Percent, PerContract, PerShare, per_share_and_contract
 from northstar_core.sim.fills import FillAt
 from northstar_core.sim.latency import Latency

@@ -19,10 +19,10 @@ from northstar_core.audit.why_not import why_not
 from northstar_core.model import events as e
 from northstar_core.model.instrument import combo, instrument
 from northstar_core.model.journal import Journal, chain
+from northstar_core.model.limit_sets import default_limits
 from northstar_core.model.order import Side, TimeInForce
 from northstar_core.model.tape import BarTable, CorporateAction, Session, Source, Tape
 from northstar_core.research.backtest import Backtest
-from northstar_core.research.limits import default_limits
 from northstar_core.sim.latency import Latency
 from northstar_core.sim.model import SimModel
 from northstar_core.strategy.base import Params, Strategy

@@ -166,7 +166,7 @@ class AnyBroker(RuleBasedStateMachine):
     @rule(pick=picks)
     def repeat_a_trade_of_long_ago(self, pick: int) -> None:
         trades = [r for r in self.reports if getattr(r, "exec_type", None) is ExecType.TRADE and r.exec_id]
-        booked = self.desk.engine.state.blotter.exec_ids
+        booked = {exec_id for _, exec_id in self.desk.engine.state.blotter.exec_ids}
         known = [r for r in trades if r.exec_id in booked]
         if known:
             before = state_of(self.desk.engine)

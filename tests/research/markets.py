@@ -15,9 +15,9 @@ from northstar_core.audit.verify import verify
 from northstar_core.model import events as e
 from northstar_core.model.account import SessionRule
 from northstar_core.model.instrument import instrument
+from northstar_core.model.limit_sets import LimitSet, default_limits
 from northstar_core.model.tape import BarTable, CorporateAction, QuoteTable, Session, Source, Tape
 from northstar_core.research.backtest import Backtest
-from northstar_core.research.limits import LimitSet, default_limits
 from northstar_core.sim.model import SimModel
 from northstar_core.strategy.base import Params, Strategy
 from northstar_core.strategy.context import Context

@@ -1,0 +1,1 @@
+"""Brokers: each a pure protocol half and a thin socket half behind one contract (``base``)."""

@@ -1,0 +1,1 @@
+"""The gateway: the one process with broker and feed connections, the order path and the desk's timeline."""

@@ -1,0 +1,168 @@
+"""The world outside: what links, feeds and sessions did. On the record, and nothing of the books."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from northstar_core.model.market import Bar
+from northstar_core.model.order import Side
+
+
+class GatewayStarted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+    """A gateway took the desk's stream over; every line from here on is of its epoch."""
+
+    ts: int
+    epoch: int
+    version: str
+    speed: float = 1.0  #: desk seconds in a second; other than 1 only with simulated brokers
+    settings: str = ""  #: sha256 of the configuration, which holds no secret
+
+
+class BrokerUp(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An account's broker is reached, and its orders, executions and positions have been read anew."""
+
+    ts: int
+    account: str
+    detail: str = ""
+
+
+class BrokerDown(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An account's broker is out of reach."""
+
+    ts: int
+    account: str
+    reason: str
+
+
+class FeedUp(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A market data feed is connected, and what was missed has been filled in."""
+
+    ts: int
+    feed: str
+    detail: str = ""
+
+
+class FeedDown(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A market data feed is disconnected or silent."""
+
+    ts: int
+    feed: str
+    reason: str
+
+
+class BarRevised(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The feed sent other numbers for a bar it had sent before; strategies acted on the first and do not get it again."""
+
+    ts: int
+    bar: Bar
+
+
+class QuoteRefused(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A quote that no decision may be based on: stale, crossed, absurd. Recorded when it begins, by symbol and reason."""
+
+    ts: int
+    symbol: str
+    reason: str
+    bid: float = 0.0
+    ask: float = 0.0
+
+
+class ExternalOrder(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An order at the broker that is not ours, as it stands now."""
+
+    ts: int
+    account: str
+    broker_id: str
+    symbol: str
+    side: Side | None
+    qty: Decimal
+    filled_qty: Decimal
+    status: str
+    text: str = ""
+
+
+class FrameUnread(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A frame that could not be understood, kept as it came; the stream went on."""
+
+    ts: int
+    source: str  #: account or feed
+    raw: str  #: its first bytes, as text or as base64
+    error: str
+
+
+class FrameRefused(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A client sent what it may not: malformed, oversized, repeated, beyond its capability. Nothing else was done."""
+
+    ts: int
+    strategy: str
+    account: str
+    code: str
+    detail: str = ""
+
+
+class SessionLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A strategy's kernel is gone, silent or too slow; its policy was applied to its orders."""
+
+    ts: int
+    strategy: str
+    account: str
+    reason: str
+    policy: str  #: "cancel", "leave", "flatten"
+
+
+class SessionResumed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A strategy's kernel is back in its session."""
+
+    ts: int
+    strategy: str
+    account: str
+    session: str
+
+
+class TicksSkipped(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Quotes a lagging session was not given, because a newer one of the same symbol was; a replay skips them too."""
+
+    ts: int
+    strategy: str
+    account: str
+    seqs: tuple[int, ...]
+
+
+class OrderResent(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The broker does not know the order and refuses a second of its id: the same order goes out again."""
+
+    ts: int
+    order_id: str
+    strategy: str
+    account: str
+    symbol: str
+    evidence: str
+
+
+class AlertRaised(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Somebody should look."""
+
+    ts: int
+    severity: str  #: "info", "warning", "critical"
+    about: str
+    text: str
+
+
+World = (
+    BrokerUp
+    | BrokerDown
+    | FeedUp
+    | FeedDown
+    | BarRevised
+    | QuoteRefused
+    | ExternalOrder
+    | FrameUnread
+    | FrameRefused
+    | SessionLost
+    | SessionResumed
+    | TicksSkipped
+    | OrderResent
+    | AlertRaised
+)
