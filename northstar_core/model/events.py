@@ -429,6 +429,7 @@ Clock = SessionOpened | SessionClosed | TimerFired
 Operator = SetTradingState | SetLimits | Grant
 BrokerEvent = ExecutionReport | AccountActivity | BrokerSnapshot
 Lifecycle = RunStarted | RunFinished | TapeRead | AccountOpened | StrategyStarted | StrategyStopped | GatewayStarted
+Input = MarketEvent | Intent | Clock | Operator | BrokerEvent | AccountOpened
 OrderFact = (
     OrderDenied | OrderSubmitted | OrderAccepted | OrderRejected | OrderFilled | OrderCanceled | OrderReplaced | OrderExpired
     | OrderUnknown | CancelSubmitted | ReplaceSubmitted | RequestRejected
