@@ -7,7 +7,6 @@ opens and ranges of the bars that close at it, for the orders that work; then ea
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,18 +15,18 @@ from typing import Any
 
 import msgspec
 
+from northstar_core.engine.courier import Courier
 from northstar_core.engine.engine import Engine
 from northstar_core.engine.portfolio import mark_price
 from northstar_core.engine.risk import Rule
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant
 from northstar_core.model.errors import ParameterError, StrategyError
-from northstar_core.model.events import OrderFilled, OrderSubmitted, Signal
+from northstar_core.model.events import OrderSubmitted
 from northstar_core.model.execution import AccountActivity, ExecutionReport
 from northstar_core.model.journal import Journal
 from northstar_core.model.limit_sets import LimitSet, default_limits
 from northstar_core.model.market import Bar, MarketEvent, Quote
-from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
 from northstar_core.research.feed import BLOCK, Chunk, Feed
 from northstar_core.research.plugins import Simulator
@@ -54,7 +53,7 @@ class Progress(msgspec.Struct, frozen=True):
     fills: int
 
 
-class Backtest:
+class Backtest(Courier):
     """One run: strategies, a tape, an engine, a broker, a journal.
 
     Parameters
@@ -100,25 +99,17 @@ class Backtest:
         self.cash = cash
         self.limits = limits or default_limits(cash, daily=tape.daily)
         self.code = dict(code or {})
-        self.journal = Journal()
-        self.engine = Engine(rules)
+        super().__init__(Engine(rules), Journal())
         ticks = tick_symbols(self.tape, self.model.fill_at)
         self.broker: Simulator = (simulator or SimBroker)(
             ACCOUNT, cash, self.model, self.tape.actions, ticks=ticks, prices=self._price, closed=bool(tape.sessions)
         )
         self._last: Any = self.engine.state.marks if ticks or self.model.fill_at is not FillAt.NEXT_OPEN else None
         self.outcome, self.detail = "running", ""
-        self.now = 0
-        self.fills = 0
         self.seconds = 0.0
-        self._submits: dict[str, int] = {}  #: order id to the seq of the last thing sent about it
-        self._signals: dict[str, dict[int, int]] = {name: {} for name in ids}  #: seq of a strategy's signals by their number
-        self._agenda: list[tuple[int, int, Any, int]] = []
-        self._agenda_n = 0
         self._read = 0  #: rows already declared by a TapeRead
         marks = self.engine.state.marks
         session = self._session_label()
-        self.hosts: dict[str, StrategyHost] = {}
         for strategy in strategies:
             host = StrategyHost(
                 strategy, account=ACCOUNT, session=session, marks=marks, seq=self.journal.last, cash=cash
@@ -212,7 +203,7 @@ class Backtest:
                 ctx.event = bar
                 on_bar(ctx, bar)
                 if outbox:
-                    self._drain(host)
+                    self.drain(host)
                     due = self._due()
         except StrategyError:
             raise
@@ -236,11 +227,11 @@ class Backtest:
             engine.observe(event)
             journal.ticks = n
             if broker.working and kind is not Bar:
-                self._reports(broker.on_quote(event) if kind is Quote else broker.on_trade(event))  # type: ignore[arg-type]
+                self.reports(broker.on_quote(event) if kind is Quote else broker.on_trade(event))  # type: ignore[arg-type]
             for host in listeners[event.symbol]:
                 host.deliver(event)
                 if host.outbox:
-                    self._drain(host)
+                    self.drain(host)
 
     def _match(self, events: Sequence[MarketEvent], at: int) -> None:
         """Let the broker fill what works on the bars that close at the instant of ``events[at]``."""
@@ -253,7 +244,7 @@ class Backtest:
             if type(event) is Bar and event.symbol in working:
                 bars.append(event)
         if bars:
-            self._reports(self.broker.on_bars(bars))
+            self.reports(self.broker.on_bars(bars))
 
     def _price(self, symbol: str) -> float | None:
         """The latest price of a symbol, for the broker's expiries and corporate actions."""
@@ -262,63 +253,14 @@ class Backtest:
 
     # ── carrying messages ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _drain(self, host: StrategyHost) -> None:
-        """Carry what a strategy asked for to the engine, what the engine decided to the broker, and the answers back."""
-        outbox, append, signals = host.outbox, self.journal.append, self._signals[host.strategy_id]
-        while outbox:
-            asked: list[Any] = outbox[:]
-            outbox.clear()
-            for message in asked:
-                kind = type(message)
-                if kind is PlaceOrder:
-                    seq = append(message, message.ts, signals.get(message.signal, message.basis_seq))
-                    self._facts(self.engine.handle(message), message.ts, seq)
-                elif kind is Signal:
-                    signals[message.n] = append(message, message.ts, message.basis_seq)
-                elif kind is e.SetTimer:
-                    fired = e.TimerFired(max(message.at, message.ts), message.strategy, message.name)
-                    self._schedule(message.at, fired, append(message, message.ts, self.journal.seq))
-                else:
-                    seq = append(message, message.ts, message.basis_seq)
-                    if kind is not e.NoSignal:
-                        self._facts(self.engine.handle(message), message.ts, seq)
-
-    def _facts(self, facts: Sequence[Any], ts: int, cause: int) -> None:
-        """Write down what the engine made of something that happened at ``ts``; then act on it: tell the strategy, then the broker."""
-        if not facts:
-            return
-        seq, hosts = self.journal.extend(facts, ts, cause), self.hosts
-        for fact in facts:
-            kind = type(fact)
-            if kind is OrderSubmitted:
-                host = hosts.get(fact.order.strategy)
-            elif kind is OrderFilled:
-                host = hosts.get(fact.strategy)
-                self.fills += 1
-            else:
-                host = hosts.get(getattr(fact, "strategy", ""))
-            if host is not None:
-                host.deliver(fact)
-            if kind is OrderSubmitted:
-                self._submits[fact.order.order_id] = seq
-                self._reports(self.broker.submit(fact.order, fact.ts, self._last))
-            elif kind is e.CancelSubmitted:
-                self._submits[fact.order_id] = seq
-                self._reports(self.broker.cancel(fact.order_id, fact.ts))
-            elif kind is e.ReplaceSubmitted:
-                self._submits[fact.order_id] = seq
-                self._reports(self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price, fact.ts))
-            if host is not None and host.outbox:
-                self._drain(host)
-            seq += 1
-
-    def _reports(self, reports: Sequence[ExecutionReport | AccountActivity]) -> None:
-        """Write down what the broker says, and what follows from it."""
-        append, handle, submits = self.journal.append, self.engine.handle, self._submits
-        for report in reports:
-            cause = submits.get(report.order_id, 0) if type(report) is ExecutionReport else 0
-            seq = append(report, report.ts, cause)
-            self._facts(handle(report), report.ts, seq)
+    def send(self, fact: Any) -> Sequence[ExecutionReport | AccountActivity]:
+        """Ask the simulated broker."""
+        kind = type(fact)
+        if kind is OrderSubmitted:
+            return self.broker.submit(fact.order, fact.ts, self._last)
+        if kind is e.CancelSubmitted:
+            return self.broker.cancel(fact.order_id, fact.ts)
+        return self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price, fact.ts)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -327,39 +269,25 @@ class Backtest:
         agenda, broker = self._agenda, self.broker.next_due
         return broker if not agenda or broker < agenda[0][0] else agenda[0][0]
 
-    def _schedule(self, ts: int, what: e.Clock, cause: int = 0) -> None:
-        self._agenda_n += 1
-        heapq.heappush(self._agenda, (ts, self._agenda_n, what, cause))
-
     def _advance(self, until: int) -> None:
         """Let everything happen that is due before ``until``."""
         while (due := self._due()) < until:
             self.now = max(self.now, due)
             if self.broker.next_due <= due:
-                self._reports(self.broker.advance(due))
+                self.reports(self.broker.advance(due))
                 continue
-            _, _, what, cause = heapq.heappop(self._agenda)
-            if isinstance(what, e.TimerFired):
-                self.journal.append(what, what.ts, cause)
-                targets = [self.hosts[what.strategy]]
-            else:
-                self._session(what)
-                targets = list(self.hosts.values())
-            for host in targets:
-                host.deliver(what)
-                if host.outbox:
-                    self._drain(host)
+            self.fire()
 
-    def _session(self, what: e.SessionOpened | e.SessionClosed) -> None:
+    def session(self, what: e.SessionOpened | e.SessionClosed) -> int:
         """A session opens or closes: for the engine, then for the broker, who may expire orders and adjust positions."""
-        self.journal.append(what, what.ts, 0)
-        self.engine.observe(what)
+        seq = super().session(what)
         if isinstance(what, e.SessionOpened):
-            self._reports(self.broker.on_session_open(what.ts, what.label))
+            self.reports(self.broker.on_session_open(what.ts, what.label))
         else:
-            self._reports(self.broker.on_session_close(what.ts, what.label))
+            self.reports(self.broker.on_session_close(what.ts, what.label))
             self._declare()
             self._snapshot(what.ts)
+        return seq
 
     # ── beginning and end ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -386,28 +314,22 @@ class Backtest:
             ),
             ts,
         )
-        self._enter(e.AccountOpened(ts=ts, account=ACCOUNT, broker="simulated", cash=self.cash))
+        self.enter(e.AccountOpened(ts=ts, account=ACCOUNT, broker="simulated", cash=self.cash))
         scope = f"account:{ACCOUNT}"
-        self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", account_limits=limits.account))
+        self.enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", account_limits=limits.account))
         for host in self.hosts.values():
             scope = f"strategy:{host.strategy_id}"
-            self._enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", strategy_limits=limits.strategy))
-            self._enter(Grant(ts=ts, strategy=host.strategy_id, account=ACCOUNT, symbols=tuple(host.strategy.symbols)))
+            self.enter(e.SetLimits(ts=ts, scope=scope, name=limits.name, who="researcher", strategy_limits=limits.strategy))
+            self.enter(Grant(ts=ts, strategy=host.strategy_id, account=ACCOUNT, symbols=tuple(host.strategy.symbols)))
         for session in tape.sessions:
             label = session.label.isoformat()
-            self._schedule(session.open, e.SessionOpened(session.open, label, session.close))
-            self._schedule(session.close, e.SessionClosed(session.close, label))
+            self.schedule(session.open, e.SessionOpened(session.open, label, session.close))
+            self.schedule(session.close, e.SessionClosed(session.close, label))
         for host in self.hosts.values():
             started = e.StrategyStarted(ts, host.strategy_id, ACCOUNT, self._session_label(), host.strategy.warm_up)
             self.journal.append(started, ts)
             host.deliver(started)
-            self._drain(host)
-
-    def _enter(self, event: Any) -> None:
-        """Write an input down and let the engine take it."""
-        seq = self.journal.append(event, event.ts)
-        for fact in self.engine.handle(event):
-            self.journal.append(fact, fact.ts, seq)
+            self.drain(host)
 
     def _declare(self) -> None:
         """Declare which rows were consumed since the last time."""
@@ -434,10 +356,10 @@ class Backtest:
             self.journal.append(stopped, self.now)
             if outcome == "completed":
                 host.deliver(stopped)
-                self._drain(host)
+                self.drain(host)
         self._declare()
         while self.broker.next_due < NEVER:  # what is still on the wire arrives after the last row
-            self._reports(self.broker.advance(self.broker.next_due))
+            self.reports(self.broker.advance(self.broker.next_due))
         snapshot = self.broker.snapshot(self.now)
         seq = self.journal.append(snapshot, self.now)
         for fact in self.engine.handle(snapshot):
