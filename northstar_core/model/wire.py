@@ -102,6 +102,7 @@ class Works(msgspec.Struct, frozen=True, array_like=True):
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The session is open."""
 
+    strategy: str  #: its name on the desk: the notebook's, with ``@account`` where it runs twice
     account: str
     session: str
     broker: str  #: kind of the account's broker: "alpaca", "ibkr", "paper"

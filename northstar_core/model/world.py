@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -110,6 +111,34 @@ class SessionLost(msgspec.Struct, frozen=True, gc=False, tag=True):
     account: str
     reason: str
     policy: str  #: "cancel", "leave", "flatten"
+
+
+class SessionBegan(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
+    """A strategy's kernel is in its session from here on, and gets what it asked for; ``begun`` again after each restart of it."""
+
+    ts: int
+    strategy: str
+    account: str
+    session: str
+    author: str  #: the strategy's name in its notebook; ``strategy`` is its name on the desk
+    params: dict[str, Any] = {}
+    code: dict[str, str] = {}  #: name of a piece of code to its sha256
+    symbols: tuple[str, ...] = ()
+    options_on: tuple[str, ...] = ()
+    quotes: bool = False
+    trades: bool = False
+    bar_ns: int = 0
+    cash: Decimal = Decimal(0)
+    n: int = 0  #: its ids go on from here
+
+
+class BarsGiven(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Bars from before the session that a strategy was given to warm up, oldest first."""
+
+    ts: int
+    strategy: str
+    account: str
+    bars: tuple[Bar, ...]
 
 
 class SessionResumed(msgspec.Struct, frozen=True, gc=False, tag=True):
