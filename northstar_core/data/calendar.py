@@ -5,6 +5,9 @@ object of that library covers about twenty years back and one ahead; ours is reb
 backtest over 2000 and a schedule for 2035 both work. Future sessions assume today's rules; those before 1985 are given
 today's hours, as the library has no others.
 
+Where the library has an exchange's holidays only up to some year (Bombay's are published a year at a time), its calendar ends there
+and later dates are refused: a schedule must not trust sessions that nobody has announced.
+
 Extended hours are those of the US equity exchanges, 04:00 New York to four hours after the regular close (20:00, or
 17:00 on a half day). Calendars of other markets have none: their extended hours are their regular ones.
 """
@@ -27,6 +30,9 @@ DEFAULT = "XNYS"
 US_EQUITY_CALENDARS = frozenset({"XNYS", "XNAS", "NYSE", "NASDAQ", "ARCX", "BATS"})
 PRE_MARKET_OPEN = dt.timedelta(hours=4)  # after midnight, New York
 AFTER_HOURS_NS = 4 * 3_600_000_000_000  # 16:00 to 20:00, and 13:00 to 17:00 on half days
+
+#: Exchanges the library does not name, and the one whose sessions are theirs: NSE and BSE keep the same hours and holidays.
+SAME_SESSIONS = {"XNSE": "XBOM", "NSE": "XBOM"}
 
 DAY_NS = 86_400_000_000_000
 FIRST_YEAR, LAST_YEAR = 1930, 2090
@@ -137,10 +143,13 @@ def as_date(value: dt.date | str) -> dt.date:
 
 
 def load_around(calendar: str, first: int, last: int) -> Calendar:
-    """Return the calendar over at least the years of two times, ns UTC, and the days beside them."""
-    years = np.array([first - 7 * DAY_NS, last + 7 * DAY_NS]).astype("datetime64[ns]").astype("datetime64[Y]")
-    begin, end = (int(year) + 1970 for year in years.astype(np.int64))
-    return load(calendar, min(max(begin, FIRST_YEAR), LAST_YEAR), max(min(end, LAST_YEAR), FIRST_YEAR))
+    """Return the calendar over at least the years of two times, ns UTC, and the days beside them as far as they are known."""
+    times = np.array([first - 7 * DAY_NS, first, last, last + 7 * DAY_NS])
+    begin, *years, end = (
+        min(max(int(year) + 1970, FIRST_YEAR), LAST_YEAR)
+        for year in times.astype("datetime64[ns]").astype("datetime64[Y]").astype(np.int64)
+    )
+    return _known(_blocks(calendar, begin, end), *years)
 
 
 def load(calendar: str, first_year: int, last_year: int) -> Calendar:
@@ -149,13 +158,32 @@ def load(calendar: str, first_year: int, last_year: int) -> Calendar:
     Raises
     ------
     DataError
-        If the calendar is unknown or the years are outside 1930 to 2090.
+        If the calendar is unknown, the years are outside 1930 to 2090, or the exchange's holidays in them are not known.
     """
     if not FIRST_YEAR <= first_year <= last_year <= LAST_YEAR:
         raise DataError(
             f"calendar {calendar}: sessions of {first_year} to {last_year} are not known; "
             f"use dates between {FIRST_YEAR} and {LAST_YEAR}"
         )
+    return _known(_blocks(calendar, first_year, last_year), first_year, last_year)
+
+
+def _known(found: Calendar, first_year: int, last_year: int) -> Calendar:
+    """Refuse a calendar that does not reach as far as was asked."""
+    begin, end = (int(label.astype("datetime64[Y]").astype(np.int64)) + 1970 for label in found.labels[[0, -1]])
+    if first_year < begin:
+        raise DataError(
+            f"calendar {found.name}: its sessions are known from {begin}, not from {first_year}; choose later dates"
+        )
+    if last_year > end:
+        raise DataError(
+            f"calendar {found.name}: its sessions are known to {end}, not to {last_year}; choose earlier dates, "
+            "or update exchange_calendars once the holidays are announced"
+        )
+    return found
+
+
+def _blocks(calendar: str, first_year: int, last_year: int) -> Calendar:
     # Five-year blocks, so that asking day by day does not build a calendar for each question.
     return _load(calendar, max(first_year - first_year % 5, FIRST_YEAR), min(last_year - last_year % 5 + 4, LAST_YEAR))
 
@@ -166,16 +194,25 @@ def _load(calendar: str, first_year: int, last_year: int) -> Calendar:
     import pandas as pd
     from exchange_calendars.errors import InvalidCalendarName
 
-    known: list[str] = exchange_calendars.get_calendar_names(include_aliases=True)
+    known: list[str] = [*exchange_calendars.get_calendar_names(include_aliases=True), *SAME_SESSIONS]
+    name = SAME_SESSIONS.get(calendar, calendar)
     try:
         if calendar not in known:
             raise InvalidCalendarName(calendar_name=calendar)
         with warnings.catch_warnings():
             # exchange_calendars uses what pandas 3 will drop in version 4; nothing we or the user could do about it.
             warnings.simplefilter("ignore", DeprecationWarning)
-            source = exchange_calendars.get_calendar(calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
-    except ValueError as error:  # some exchanges' calendars begin later
-        raise DataError(f"calendar {calendar}: {' '.join(str(error).split())[:150]}; choose later dates") from None
+            begin, end = pd.Timestamp(first_year, 1, 1), pd.Timestamp(last_year, 12, 31)
+            try:
+                source = exchange_calendars.get_calendar(name, start=begin, end=end)
+            except ValueError:  # some exchanges' calendars begin later, or end sooner
+                bounds = exchange_calendars.get_calendar(name)
+                begin, end = max(begin, bounds.bound_min() or begin), min(end, bounds.bound_max() or end)
+                if end <= begin:
+                    raise
+                source = exchange_calendars.get_calendar(name, start=begin, end=end)
+    except ValueError as error:
+        raise DataError(f"calendar {calendar}: {' '.join(str(error).split())[:150]}; choose other dates") from None
     except InvalidCalendarName:
         close = get_close_matches(str(calendar).upper(), known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "use a MIC such as XNYS, or 24/7 for no closing"

@@ -118,3 +118,20 @@ def test_covering_sessions_are_exactly_those_the_span_touches() -> None:
 def test_questions_without_an_answer_are_refused(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         sessions(*arguments)
+
+
+def test_the_indian_exchanges_share_their_sessions_and_open_at_a_quarter_past_nine() -> None:
+    assert sessions("2026-01-01", "2026-12-31", "XNSE") == sessions("2026-01-01", "2026-12-31", "XBOM")
+    (session,) = sessions("2026-11-20", "2026-11-20", "XNSE")
+    assert (utc(session.open), utc(session.close)) == ("2026-11-20T03:45", "2026-11-20T10:00")
+    assert sessions("2026-01-26", "2026-01-26", "XNSE") == (), "Republic Day"
+
+
+def test_a_calendar_whose_holidays_are_announced_yearly_serves_its_known_years_and_refuses_the_others() -> None:
+    last = load("XBOM", 2026, 2026).labels[-1].astype(object).year
+    with pytest.raises(DataError, match=rf"known to {last}, not to {last + 1}; choose earlier dates, or update"):
+        load("XBOM", 2026, last + 1)
+    end = int(np.datetime64(f"{last}-12-30", "ns").astype(np.int64))
+    assert load_around("XBOM", end, end).labels[-1] >= np.datetime64(f"{last}-12-29"), "the days beside are not needed"
+    with pytest.raises(DataError, match="known from 1997, not from 1996"):
+        load("XBOM", 1996, 1998)
