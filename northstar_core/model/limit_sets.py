@@ -94,6 +94,17 @@ def parse_limits(text: str, cash: Decimal, *, where: str = "limits") -> LimitSet
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{where}: not valid TOML: {error}") from None
+    return limit_set(data, cash, where=where)
+
+
+def limit_set(data: dict[str, Any], cash: Decimal | None, *, where: str = "limits") -> LimitSet:
+    """Return the limit set a table describes; without ``cash``, percentages are refused.
+
+    Raises
+    ------
+    SettingsError
+        If it names a limit there is not, or a value that is none.
+    """
     for key in data:
         if key not in ("name", "strategy", "account"):
             raise SettingsError(f"{where}: unknown entry {key!r}; a limit set has name, [strategy] and [account]")
@@ -104,7 +115,7 @@ def parse_limits(text: str, cash: Decimal, *, where: str = "limits") -> LimitSet
     return LimitSet(name=str(data.get("name", "unnamed")), strategy=strategy, account=account)
 
 
-def _values(kind: type[msgspec.Struct], table: dict[str, Any], cash: Decimal, where: str) -> dict[str, Any]:
+def _values(kind: type[msgspec.Struct], table: dict[str, Any], cash: Decimal | None, where: str) -> dict[str, Any]:
     """Check each entry against the field's type."""
     types = {field.name: str(field.type) for field in msgspec.structs.fields(kind)}
     out: dict[str, Any] = {}
@@ -116,7 +127,7 @@ def _values(kind: type[msgspec.Struct], table: dict[str, Any], cash: Decimal, wh
     return out
 
 
-def _value(kind: str, value: Any, cash: Decimal, where: str) -> Any:
+def _value(kind: str, value: Any, cash: Decimal | None, where: str) -> Any:
     try:
         if "bool" in kind:
             if isinstance(value, bool):
@@ -125,6 +136,8 @@ def _value(kind: str, value: Any, cash: Decimal, where: str) -> Any:
         if "SessionRule" in kind:
             return SessionRule(value)
         if isinstance(value, str) and value.endswith("%"):
+            if cash is None:
+                raise SettingsError(f"{where}: give an amount; a desk's limit does not move with its cash")
             number = Decimal(value[:-1]) / 100 * cash
         elif isinstance(value, bool):
             raise SettingsError(f"{where}: give a number")
