@@ -17,7 +17,7 @@ def bars(draw: st.DrawFn) -> Bar:
     prices = draw(st.lists(cents | st.floats(0.01, 5_000, allow_subnormal=False), min_size=4, max_size=4))
     low, first, second, high = sorted(prices)
     opening, close = draw(st.permutations([first, second]))
-    volume = draw(st.integers(0, 10**9).map(float) | st.floats(0, 1e7) | st.sampled_from([0.0, 1.0, 3.0, 4.5, 5.0]))
+    volume = draw(st.integers(0, 10**9).map(float) | st.floats(0, 1e7, allow_subnormal=False) | st.sampled_from([0.0, 1.0, 3.0, 4.5, 5.0]))
     seconds = draw(st.sampled_from([1, 2, 5, 60, 300]))
     return Bar("SPY", START, START + seconds * SECOND_NS, opening, high, low, close, volume)
 
