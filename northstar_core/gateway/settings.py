@@ -78,7 +78,8 @@ class AccountSettings(_Table, frozen=True, kw_only=True):
 
     broker: str  #: "alpaca", "ibkr", "paper", or a plug-in's name
     limits: str  #: limit set whose [account] part binds it
-    live: bool = False  #: real money moves; without it an adapter that could move some refuses to start
+    #: real money moves (``live = true``); without it an adapter that could move some refuses to start
+    real_money: bool = msgspec.field(default=False, name="live")
     cash: Decimal | None = None  #: opening cash of a paper account, dollars
     feed: str = ""  #: the feed its prices come from; may be left out where there is one feed
     options: dict[str, Any] = {}  #: the broker's own: URLs, account number, …
@@ -88,7 +89,7 @@ class AccountSettings(_Table, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Short: options may be long."""
-        return f"AccountSettings(broker={self.broker!r}, live={self.live})"
+        return f"AccountSettings(broker={self.broker!r}, live={self.real_money})"
 
 
 class GrantSettings(_Table, frozen=True, kw_only=True):

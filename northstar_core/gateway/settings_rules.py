@@ -125,20 +125,20 @@ def _account(settings: Settings, where: str, name: str, account: AccountSettings
     yield from _options(f"{where}.options", account.options, "secrets")
     for key, reference in account.secrets.items():
         yield from _reference(f"{where}.secrets.{key}", reference)
-        if account.live and is_reference(reference) and kind_of(reference) != "file":
+        if account.real_money and is_reference(reference) and kind_of(reference) != "file":
             yield f"{where}.secrets.{key}: an account with real money takes its secrets from files alone: file:PATH, mode 0400"
-    paper = account.broker == "paper"
-    if paper and account.cash is None:
+    simulated = account.broker == "paper"
+    if simulated and account.cash is None:
         yield f"{where}.cash: is missing; a paper account begins with some dollars"
-    if not paper and account.cash is not None:
+    if not simulated and account.cash is not None:
         yield f"{where}.cash: belongs to paper accounts; the broker says what there is"
     if account.cash is not None and account.cash <= 0:
         yield f"{where}.cash: must be above zero"
-    if paper and (account.live or account.secrets):
-        yield f"{where}.{'live' if account.live else 'secrets'}: a paper account has no broker; leave it out"
-    if name.startswith("shadow-") and not paper:
+    if simulated and (account.real_money or account.secrets):
+        yield f"{where}.{'live' if account.real_money else 'secrets'}: a paper account has no broker; leave it out"
+    if name.startswith("shadow-") and not simulated:
         yield f'{where}.broker: an account named shadow-… has broker = "paper"'
-    if name.startswith("paper-") and account.live:
+    if name.startswith("paper-") and account.real_money:
         yield f"{where}.live: an account named paper-… moves no real money; rename it or leave live out"
     if not 1 <= account.reconcile_s <= 86_400:
         yield f"{where}.reconcile_s: give 1 to 86400 seconds"
