@@ -3,7 +3,7 @@
 A tape of minutes says where a price went within a minute, not how. For a stream of prints and quotes somebody has to say it:
 here a path is drawn that opens, peaks, bottoms and closes where the bar says, on whole ticks, at most once or twice a second, with
 sizes that are whole shares and sum to the bar's volume to the last digit. The same bar always gives the same path: it is drawn
-from the symbol and the bar's start alone.
+from the seed, the symbol and the bar's start alone.
 
 Times are whole milliseconds, because that is what a market data stream sends.
 """
@@ -20,7 +20,6 @@ from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
 SECOND_NS = 1_000_000_000
 MS_NS = 1_000_000
 FEWEST = 4  #: prints of a bar: it has to open, peak, bottom and close
-MOST_A_SECOND = 2
 
 
 class Expansion(NamedTuple):
@@ -39,17 +38,24 @@ class Expansion(NamedTuple):
         return [event for _, _, event in ranked]
 
 
-def expand(bar: Bar, *, quotes: bool = True) -> Expansion:
+def expand(bar: Bar, seed: int = 0) -> list[MarketEvent]:
+    """Return what may have happened within a bar, in the order in which it became known (see ``detail``)."""
+    return detail(bar, seed).events()
+
+
+def detail(bar: Bar, seed: int = 0, *, quotes: bool = True) -> Expansion:
     """Return prints, quotes and second bars whose sum is ``bar``: its open, high, low, close and volume, exactly.
 
     Parameters
     ----------
     bar
         A bar of whole seconds, ``low <= open, close <= high``. A volume of zero has a path and no prints.
+    seed
+        Another seed, another path.
     quotes
         Whether to quote as well: one a second, one tick wide (two from 100 dollars, three from 300), around the last price.
     """
-    draw = _draws(crc32(bar.symbol.encode()) << 32 ^ bar.start // MS_NS)
+    draw = _draws(crc32(bar.symbol.encode()) << 32 ^ bar.start // MS_NS ^ seed * 0x9E3779B97F4A7C15)
     length = max(1, (bar.ts - bar.start) // SECOND_NS)
     times = _times(bar, length, draw)
     prices = _prices(bar, len(times), draw)

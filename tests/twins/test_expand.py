@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from northstar_core.model.market import Bar
-from northstar_core.twins.expand import SECOND_NS, expand
+from northstar_core.twins.expand import SECOND_NS, detail, expand
 
 START = 1_691_069_400_000_000_000
 cents = st.integers(1, 500_000).map(lambda c: c / 100)
@@ -24,7 +24,7 @@ def bars(draw: st.DrawFn) -> Bar:
 
 @given(bars())
 def test_second_bars_and_prints_add_up_to_the_bar_to_the_last_digit(bar: Bar) -> None:
-    made = expand(bar)
+    made = detail(bar)
     for parts in ([made.seconds, made.trades] if bar.volume else [made.seconds]):
         prices = [p for x in parts for p in ((x.open, x.high, x.low, x.close) if isinstance(x, Bar) else (x.price,))]
         assert (prices[0], max(prices), min(prices), prices[-1]) == (bar.open, bar.high, bar.low, bar.close)
@@ -34,7 +34,7 @@ def test_second_bars_and_prints_add_up_to_the_bar_to_the_last_digit(bar: Bar) ->
 
 @given(bars())
 def test_everything_happens_within_the_bar_in_order_and_on_whole_milliseconds(bar: Bar) -> None:
-    made = expand(bar)
+    made = detail(bar)
     events = made.events()
     assert [e.ts for e in events] == sorted(e.ts for e in events)
     assert all(bar.start <= t.ts < bar.ts and t.ts % 1_000_000 == 0 for t in made.trades)
@@ -46,14 +46,14 @@ def test_everything_happens_within_the_bar_in_order_and_on_whole_milliseconds(ba
 
 def test_the_same_bar_gives_the_same_path_and_another_symbol_another() -> None:
     bar = Bar("SPY", START, START + 60 * SECOND_NS, 450.0, 450.4, 449.8, 450.1, 120_000.0)
-    assert expand(bar) == expand(bar)
+    assert expand(bar) == expand(bar) == detail(bar).events() != expand(bar, 1)
     other = Bar("QQQ", bar.start, bar.ts, bar.open, bar.high, bar.low, bar.close, bar.volume)
-    assert [t.price for t in expand(other).trades] != [t.price for t in expand(bar).trades]
+    assert [t.price for t in detail(other).trades] != [t.price for t in detail(bar).trades]
 
 
 def test_whole_shares_trade_in_whole_sizes_and_on_whole_cents() -> None:
     bar = Bar("SPY", START, START + 60 * SECOND_NS, 450.0, 450.4, 449.8, 450.1, 120_000.0)
-    made = expand(bar)
+    made = detail(bar)
     assert 40 <= len(made.trades) <= 120
     assert all(t.size == int(t.size) >= 1 and t.price == round(t.price, 2) for t in made.trades)
     assert len(made.quotes) == 60
