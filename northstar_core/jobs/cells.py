@@ -27,7 +27,7 @@ from nbformat import v4 as format4
 from northstar_core.jobs.files import write_atomically
 from northstar_core.jobs.kernel import Kernel
 from northstar_core.jobs.notebook import INJECTED, ROLES, cell_name
-from northstar_core.jobs.outputs import TRACEBACK_LIMIT, Budget, settle
+from northstar_core.jobs.outputs import OUTPUTS_LIMIT, TRACEBACK_LIMIT, Budget, settle
 from northstar_core.jobs.redaction import Redactor
 from northstar_core.model.errors import NotebookError
 
@@ -73,16 +73,18 @@ class _Client(NotebookClient):
 
     def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
         content = msg["content"]
+        full = len(outs) >= OUTPUTS_LIMIT
         if msg["msg_type"] == "stream":
-            text = self.budget.admit_text(content["text"])
+            last = outs[-1] if outs and not self.clear_before_next_output else None
+            joined = last is not None and last.output_type == "stream" and last.name == content["name"]
+            text = self.budget.admit_text(content["text"], full and not joined)
             if not text:
                 return None
-            last = outs[-1] if outs and not self.clear_before_next_output else None
-            if last is not None and last.output_type == "stream" and last.name == content["name"]:
+            if last is not None and joined:
                 last.text += text
                 return last
             content["text"] = text
-        elif msg["msg_type"] in ("display_data", "execute_result") and not self.budget.admit_rich(content["data"]):
+        elif msg["msg_type"] in ("display_data", "execute_result") and not self.budget.admit_rich(content["data"], full):
             return None
         return super().output(outs, msg, display_id, cell_index)
 
@@ -131,6 +133,7 @@ class CellRun:
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._last_seen: Progress | None = None
+        self._running: Budget | None = None  # of the cell that runs
 
     # ------------------------------------------------------------------------------------------------- the walk
 
@@ -140,14 +143,17 @@ class CellRun:
         facts = asyncio.ensure_future(asyncio.to_thread(self.metadata))
         client = _Client(self.document, iopub_timeout=60, raise_on_iopub_timeout=False, store_widget_state=False)
         client.kc = self._connect()
-        watch = asyncio.ensure_future(self._watch())
+        self._watcher = asyncio.ensure_future(self._watch())
         try:
-            await self._while_alive(self._ready(client.kc), watch)
+            await self._while_alive(self._ready(client.kc))
             self.timings["kernel_ready"] = time.perf_counter() - self._clock
             self._facts = dict(await facts)
             self._save()
             for position, index in enumerate(plan, 1):
-                await self._execute(client, index, Progress(position, len(plan), self._name(index)), watch)
+                if self._wanted(index):
+                    await self._execute(client, index, Progress(position, len(plan), self._name(index)))
+                else:
+                    self.document.cells[index].metadata["northstar"]["status"] = "skipped"
             self.outcome = "completed"
             await self._ask_to_leave(client.kc)
         except Stopped:
@@ -155,11 +161,11 @@ class CellRun:
             self.error = self.error or f"{self.label}: stopped before its first cell"
         except DeadKernelError:
             self.outcome = "kernel-died"
-            self.error = self.error or f"{self.label}: no cell was executed: {self.kernel.cause_of_death()}"
+            self.error = self.error or f"{self.label}: no cell was executed: {self._cause()}"
         except CellExecutionError:
             self.outcome = "failed"  # self.error tells
         finally:
-            watch.cancel()
+            self._watcher.cancel()
             if self.outcome == "running":  # an error of ours, or of a caller's callback
                 self.outcome, self.error = "failed", self.error or f"{self.label}: the run itself failed"
             if not self._facts:
@@ -178,23 +184,36 @@ class CellRun:
                 continue
             cell.outputs, cell.execution_count = [], None
             tags = cell.metadata.get("tags", [])
-            headless = any(tag in ROLES or tag == INJECTED for tag in tags) and "on-stop" not in tags
-            runs = bool(cell.source.strip()) and (headless or (self.research and "on-stop" not in tags))
+            runs = bool(cell.source.strip()) and self._planned(tags)
             cell.metadata["northstar"] = {"status": "pending" if runs else "skipped"}
             if runs:
                 plan.append(index)
         return plan
 
-    async def _execute(self, client: _Client, index: int, progress: Progress, watch: asyncio.Future[None]) -> None:
+    def _planned(self, tags: list[str]) -> bool:
+        """Whether a cell with these tags is one to execute."""
+        headless = self.research or any(tag in ROLES or tag == INJECTED for tag in tags)
+        return headless and "on-stop" not in tags
+
+    def _wanted(self, index: int) -> bool:
+        """Whether a planned cell is still to be executed, as its turn comes."""
+        return True
+
+    def _budget(self) -> Budget:
+        """Return a cell's allowance of outputs."""
+        return Budget()
+
+    async def _execute(self, client: _Client, index: int, progress: Progress) -> None:
         cell, name = self.document.cells[index], self._name(index)
         mark = cell.metadata["northstar"]
         mark["status"], started = "running", time.perf_counter()
-        client.budget, client.reply = Budget(), {}
+        self._running = client.budget = self._budget()
+        client.reply = {}
         client.on_cell_executed = lambda execute_reply, **_: client.reply.update(execute_reply["content"])
         self._report(progress)
         reporter = asyncio.ensure_future(self._report_from_file(progress))
         try:
-            await self._while_alive(client.async_execute_cell(cell, index), watch, interruptible=True)
+            await self._while_alive(client.async_execute_cell(cell, index), interruptible=True)
             if client.asked_to_exit:
                 self.error = f"{self.label}: {name}: called exit(): {_NO_EXIT}"
                 raise CellExecutionError("", "exit", "")
@@ -209,7 +228,7 @@ class CellRun:
             raise
         except DeadKernelError:
             mark["status"] = "kernel-died"
-            self.error = f"{self.label}: {name}: {self.kernel.cause_of_death()}"
+            self.error = f"{self.label}: {name}: {self._cause()}"
             raise
         finally:
             reporter.cancel()
@@ -217,20 +236,17 @@ class CellRun:
             self.timings[name] = mark["seconds"]
             if cell.execution_count:
                 self._numbers[cell.execution_count] = name
-            self._tidy(cell, client.budget)
+            cell.outputs, self._running = self._tidied(cell, client.budget), None
             if mark["status"] == "completed":
                 self._save()
 
-    async def _while_alive(
-        self, work: Awaitable[Any], watch: asyncio.Future[None], interruptible: bool = False
-    ) -> None:
+    async def _while_alive(self, work: Awaitable[Any], interruptible: bool = False) -> None:
         """Await ``work``, but no longer than the kernel lives and nobody asks to stop."""
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, self._watcher}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and self._stopping and interruptible:
-                self.kernel.interrupt()
-                await asyncio.wait({task}, timeout=GRACE_S)
+                await self._end_cell(task)
             elif not task.done():
                 await asyncio.wait({task}, timeout=2 * POLL_S)  # what a dying kernel had sent
             if self._stopping:
@@ -243,6 +259,15 @@ class CellRun:
                 task.cancel()
             with suppress(BaseException):
                 await asyncio.wait_for(task, 0.2)
+
+    async def _end_cell(self, task: asyncio.Future[Any]) -> None:
+        """A stop was asked for: let the cell end, with what it has."""
+        self.kernel.interrupt()
+        await asyncio.wait({task}, timeout=GRACE_S)
+
+    def _cause(self) -> str:
+        """Say why the kernel is no more."""
+        return self.kernel.cause_of_death()
 
     @property
     def _stopping(self) -> bool:
@@ -308,8 +333,10 @@ class CellRun:
             return f"{self.label}: {where}: called sys.exit({text}): {_NO_EXIT}"
         return f"{self.label}: {where}: {kind}{': ' + text if text else ''}"
 
-    def _tidy(self, cell: NotebookNode, budget: Budget) -> None:
-        for output in cell.outputs:
+    def _tidied(self, cell: NotebookNode, budget: Budget) -> list[NotebookNode]:
+        """Return a cell's outputs as they are kept: settled, bounded, without secrets."""
+        outputs = [NotebookNode(output) for output in cell.outputs]
+        for output in outputs:
             if output.output_type == "stream":
                 output.text = settle(output.text)
             elif output.output_type == "error":
@@ -317,10 +344,9 @@ class CellRun:
                 if len(trace) > TRACEBACK_LIMIT:
                     half = TRACEBACK_LIMIT // 2
                     output.traceback = [trace[:half], "[traceback cut]", trace[-half:]]
-        notice = budget.notice()
-        if notice:
-            cell.outputs.append(format4.new_output("stream", name="stderr", text=notice))
-        cell.outputs = [from_dict(self.redactor.tree(output)) for output in cell.outputs]
+        for name, text in budget.closing():
+            outputs.append(format4.new_output("stream", name=name, text=text))
+        return [from_dict(self.redactor.tree(output)) for output in outputs]
 
     def _save(self) -> None:
         """Write the notebook as it stands to its place, whole or not at all."""
@@ -341,6 +367,9 @@ class CellRun:
         if self.output is None:
             return
         cells = [NotebookNode({**cell, "source": self._sources[i]}) for i, cell in enumerate(self.document.cells)]
+        for cell in cells:
+            if self._running is not None and cell.metadata.get("northstar", {}).get("status") == "running":
+                cell["outputs"] = self._tidied(cell, self._running)
         kept = NotebookNode({**self.document, "cells": cells, "metadata": metadata})
         content = format4.writes(kept).encode("utf-8", "replace") + b"\n"
         try:

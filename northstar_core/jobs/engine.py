@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,8 @@ from northstar_core.jobs.signals import handled
 from northstar_core.model.errors import NotebookError
 
 if TYPE_CHECKING:
-    from northstar_core.jobs.cells import Outcome, Progress
+    from northstar_core.jobs.cells import CellRun, Outcome, Progress
+    from northstar_core.jobs.long_run import LongRun
 
 #: The exit code that tells a shell how a run ended; 130 and 138 are what shells and papermill use themselves.
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "kernel-died": 138}
@@ -46,6 +47,7 @@ class Executed:
     seconds: float
     error: str | None  #: one line: notebook, cell, line, exception; None when completed
     timings: Mapping[str, float] = field(default_factory=dict)  #: seconds: ``kernel_ready``, then each cell by name
+    stopped: bool = False  #: a session was asked to end, and ended; its ``on-stop`` cells were executed
 
     @property
     def exit_code(self) -> int:
@@ -73,6 +75,7 @@ class Job:
     research: bool = False
     on_progress: Callable[[Progress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    long_run: LongRun | None = None
     executed: Executed | None = None
 
 
@@ -86,6 +89,7 @@ def execute(
     kernel: Kernel | None = None,
     stop: threading.Event | None = None,
     research: bool = False,
+    long_run: LongRun | None = None,
 ) -> Executed:
     """Execute a notebook's cells with a role (``parameters``, ``strategy``, ``run``, ``report``) and keep the evidence.
 
@@ -107,6 +111,8 @@ def execute(
         kills.
     research
         Also execute untagged code cells, as for a tutorial.
+    long_run
+        What a run of hours has beyond this: a stop that the session is asked for, ``on-stop`` cells, saves on the way.
 
     Returns
     -------
@@ -130,7 +136,8 @@ def execute(
             )
         if kernel is None:
             kernel = start_kernel(notebook, env)
-        job = Job(notebook, parameters, output, env, run_dir, kernel, research, on_progress, stop or threading.Event())
+        stop = stop or threading.Event()
+        job = Job(notebook, parameters, output, env, run_dir, kernel, research, on_progress, stop, long_run)
         with _stopped_by_signals(job):
             try:
                 asyncio.get_running_loop()
@@ -142,7 +149,7 @@ def execute(
     finally:
         if kernel is not None:
             kernel.close()
-    return Executed(executed.outcome, output, time.perf_counter() - started, executed.error, executed.timings)
+    return replace(executed, executed_notebook=output, seconds=time.perf_counter() - started)
 
 
 def start_kernel(notebook: Notebook | Path | str, env: Mapping[str, str]) -> Kernel:
@@ -232,30 +239,39 @@ class NorthstarEngine:
 
 def _execute(nb: Any, job: Job) -> Executed:
     defer_slow_imports()
-    from northstar_core.jobs.cells import CellRun
-    from northstar_core.jobs.provenance import provenance
-
     _require_same(nb, job.notebook)
     started = time.perf_counter()
-    environment = kernel_environment(job.env)
     job.kernel = job.kernel or start_kernel(job.notebook, job.env)
     with job.kernel as kernel:
-        run = CellRun(
-            nb,
-            kernel=kernel,
-            label=str(job.notebook.path),
-            output=job.output,
-            metadata=lambda: provenance(job.notebook, job.parameters, environment),
-            redactor=Redactor.from_environment(os.environ),
-            research=job.research,
-            progress_file=job.run_dir / PROGRESS_FILE if job.run_dir else None,
-            on_progress=job.on_progress,
-            stop=job.stop,
-        )
+        run = _cell_run(nb, job, kernel)
         outcome = asyncio.run(run.run())
         # For the cells' exit handlers. ipykernel sometimes hangs at exit, and the evidence is saved already.
         kernel.close(patience_s=0.4 if outcome == "completed" else 0.0)
-    return Executed(outcome, job.output or Path(), time.perf_counter() - started, run.error, run.timings)
+    return Executed(outcome, job.output or Path(), time.perf_counter() - started, run.error, run.timings, getattr(run, "stopped", False))
+
+
+def _cell_run(nb: Any, job: Job, kernel: Kernel) -> CellRun:
+    from northstar_core.jobs.cells import CellRun
+    from northstar_core.jobs.provenance import provenance
+
+    environment, long_run = kernel_environment(job.env), job.long_run
+    facts = dict(long_run.facts) if long_run else {}
+    options: dict[str, Any] = {
+        "kernel": kernel,
+        "label": str(job.notebook.path),
+        "output": job.output,
+        "metadata": lambda: {**provenance(job.notebook, job.parameters, environment), **facts},
+        "redactor": Redactor.from_environment(os.environ, long_run.secrets if long_run else ()),
+        "research": job.research,
+        "progress_file": job.run_dir / PROGRESS_FILE if job.run_dir else None,
+        "on_progress": job.on_progress,
+        "stop": job.stop,
+    }
+    if long_run is None:
+        return CellRun(nb, **options)
+    from northstar_core.jobs.long_run import LongCellRun
+
+    return LongCellRun(nb, long_run=long_run, **options)
 
 
 def _require_same(nb: Any, notebook: Notebook) -> None:

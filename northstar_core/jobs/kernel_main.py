@@ -82,7 +82,7 @@ def main() -> None:
                 signal.signal(signal.SIGINT, interrupt)
                 yield
 
-    if "NORTHSTAR_RUN_SPEC" in os.environ:
+    if "NORTHSTAR_RUN_SPEC" in os.environ or "NORTHSTAR_SESSION" in os.environ:
         import_what_runs_need()
     IPKernelApp.launch_instance(
         argv=[f"--f={connection_file}", "--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"],

@@ -146,6 +146,21 @@ class Notebook:
         return hashlib.sha256(self.only("strategy").source.encode()).hexdigest()
 
 
+def code_hashes(notebook: Notebook | Path | str) -> dict[str, str]:
+    """Return the sha256 of each cell with a role, by the cell's name: what has to be equal where the same notebook ran.
+
+    papermill's own cell is not counted, so an executed notebook has the names and hashes of its original.
+    """
+    if not isinstance(notebook, Notebook):
+        notebook = Notebook.read(notebook)
+    found, injected = {}, 0
+    for cell in notebook.cells:
+        injected += INJECTED in cell.tags
+        if cell.role:
+            found[cell_name(cell.number - injected, cell.tags)] = hashlib.sha256(cell.source.encode()).hexdigest()
+    return found
+
+
 def _cells(path: Path, cells: list[Any]) -> Iterator[Cell]:
     for number, cell in enumerate(cells, 1):
         try:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from northstar_core.jobs.notebook import Notebook
+from northstar_core.jobs.notebook import Notebook, code_hashes
 
 #: Whatever can change a number or a chart.
 PACKAGES = (
@@ -90,6 +90,7 @@ def provenance(notebook: Notebook, parameters: Mapping[str, Any], environment: M
         "notebook": str(notebook.path),
         "file_sha256": notebook.file_sha256,
         "code_sha256": notebook.code_sha256,
+        "code_cells": code_hashes(notebook),
         "strategy_sha256": notebook.strategy_sha256 if len(notebook.tagged("strategy")) == 1 else None,
         "parameters": dict(parameters),
         "data": data_manifest(environment),

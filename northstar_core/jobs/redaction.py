@@ -117,9 +117,9 @@ class Redactor:
         self.removed = 0
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Redactor:
-        """Know every value of a variable whose name says secret, and the passwords inside URLs."""
-        values: list[str] = []
+    def from_environment(cls, environment: Mapping[str, str], also: Iterable[str] = ()) -> Redactor:
+        """Know every value of a variable whose name says secret, the passwords inside URLs, and ``also`` these."""
+        values: list[str] = list(also)
         for name, value in environment.items():
             if is_secret_name(name) and value.lower() not in ("true", "false", "none", "disabled", "enabled"):
                 values.append(value)

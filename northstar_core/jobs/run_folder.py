@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from northstar_core.jobs.engine import Executed
-from northstar_core.jobs.notebook import Notebook
+from northstar_core.jobs.notebook import Notebook, code_hashes
 from northstar_core.model.errors import SettingsError
 from northstar_core.research.spec import SUMMARY_FILE, RunSpec
 
@@ -92,6 +92,7 @@ def report_of(
         "run_id": run_id,
         "notebook": str(book.path),
         "notebook_sha256": book.code_sha256,
+        "code_cells": code_hashes(book),
         "parameters": dict(parameters),
         "outcome": executed.outcome,
         "error": executed.error,
