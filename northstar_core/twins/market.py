@@ -69,9 +69,13 @@ class TwinMarket:
         Market time to begin at, ns UTC; by default five minutes before the first session's open.
     fine
         Bars of a minute are expanded into quotes, trades and second bars consistent with them (see ``expand``).
+    seed
+        Of what the expansion invents.
     """
 
-    def __init__(self, tape: Tape, *, speed: float = 1.0, start: int | None = None, fine: bool = True) -> None:
+    def __init__(
+        self, tape: Tape, *, speed: float = 1.0, start: int | None = None, fine: bool = True, seed: int = 0
+    ) -> None:
         self._tables = tables_of(tape)
         if not self._tables:
             raise DataError("the data hold no rows to play; widen the dates or choose other symbols")
@@ -84,7 +88,7 @@ class TwinMarket:
         self.played = self.start  #: everything up to here has happened, ns UTC
         self.clock = TwinClock(self.start, speed)
         fine = fine and "bars" in self._tables and tape.bar_ns == MINUTE_NS and not tape.daily
-        self._expand = _expansion() if fine else None
+        self._expand = _expansion(seed) if fine else None
         self._bar_symbols = frozenset(symbols_of(self._tables["bars"].table)) if "bars" in self._tables else frozenset()
         #: symbols whose orders fill on quotes and prints; the others' on bars
         self.ticked = frozenset(
@@ -362,11 +366,11 @@ def _note(state: MarketState, event: MarketEvent | None, own: bool) -> None:
     assert not isinstance(event, Halt)
 
 
-def _expansion() -> Callable[[Bar], list[MarketEvent]]:
+def _expansion(seed: int) -> Callable[[Bar], list[MarketEvent]]:
     """Return the expansion of a bar, which keeps its last few hundred results."""
 
     @lru_cache(maxsize=512)
     def expanded(bar: Bar) -> list[MarketEvent]:
-        return expand(bar).events()
+        return expand(bar, seed)
 
     return expanded
