@@ -19,6 +19,7 @@ class Lazy(click.Group):
         "backtest": ("northstar_core.cli.backtest", "backtest"),
         "data": ("northstar_core.cli.data", "data"),
         "demo": ("northstar_core.cli.demo", "demo"),
+        "init": ("northstar_core.cli.init", "init"),
         "limits": ("northstar_core.cli.limits", "limits"),
         "replay": ("northstar_core.cli.audit", "replay"),
         "runs": ("northstar_core.cli.runs", "runs"),
