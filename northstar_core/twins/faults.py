@@ -19,7 +19,8 @@ from northstar_core.model.errors import SettingsError
 ANSWERS = ("429", "500", "503", "504", "504_lost", "lost_response", "drop", "delay", "late", "early", "junk", "refuse")
 STREAMS = ("drop", "duplicate", "delay", "reorder", "mute", "dead", "disconnect", "junk")
 ORDERS = ("reject", "partial", "split", "swap")
-KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS))
+PRICES = ("revise", "late", "force_disconnect", "slow_consumer")  # of a stream of prices, see ``massive_stream``
+KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS, *PRICES))
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

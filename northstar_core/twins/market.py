@@ -200,6 +200,19 @@ class TwinMarket:
         ]  # fmt: skip
         return seconds if span_ns == SECOND_NS else self._joined(seconds, span_ns, start, end)
 
+    def ticks(self, symbol: str, after: int, until: int) -> list[MarketEvent]:
+        """Return a symbol's quotes and prints of ``(after, until]`` that have happened, in order."""
+        until = min(until, self.played)
+        found: list[MarketEvent] = []
+        if self._expand is not None and symbol in self._bar_symbols:
+            for bar in self._tables["bars"].of_symbol(symbol, after, until + MINUTE_NS):
+                found += [event for event in self._expand(bar) if type(event) is not Bar and after < event.ts <= until]
+        for kind in ("quotes", "trades"):
+            if kind in self._tables:
+                found += self._tables[kind].of_symbol(symbol, after, until)
+        found.sort(key=_place)
+        return found
+
     def session_at(self, ts: int) -> Session | None:
         """Return the session whose regular hours ``[open, close)`` hold a time."""
         return next((s for s in self.sessions if s.open <= ts < s.close), None)
