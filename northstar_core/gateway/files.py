@@ -78,16 +78,18 @@ def owned_secret(path: Path, *, where: str = "") -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SettingsError(f"{lead}{path}: cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
+        mode = stat.S_IMODE(found.st_mode)
         if not stat.S_ISREG(found.st_mode):
             raise SettingsError(f"{lead}{path}: is not a file")
         if found.st_uid != os.geteuid():
             raise SettingsError(f"{lead}{path}: belongs to another user; a secret's file is ours alone")
-        if stat.S_IMODE(found.st_mode) not in (0o400, 0o600):
-            mode = stat.S_IMODE(found.st_mode)
+        if mode not in (0o400, 0o600):
             raise SettingsError(f"{lead}{path}: has mode {mode:04o}; a secret's file has 0400: chmod 400 {path}")
-        content = file.read(LARGEST + 1)
+        content = os.read(descriptor, LARGEST + 1)
+    finally:
+        os.close(descriptor)
     if not content or len(content) > LARGEST:
         raise SettingsError(f"{lead}{path}: is {'empty' if not content else 'too large'}")
     return content

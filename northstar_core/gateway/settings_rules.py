@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from northstar_core.brokers.base import is_loopback
 from northstar_core.gateway.references import is_reference, kind_of
 from northstar_core.gateway.settings import AccountSettings, FeedSettings, JobSettings, Settings
-from northstar_core.model.errors import DataError, ParameterError, SettingsError
+from northstar_core.model.errors import DataError, SettingsError
 from northstar_core.model.instrument import instrument
 from northstar_core.model.limit_sets import LimitSet
 from northstar_core.model.order_ids import session_label
@@ -205,7 +205,7 @@ def _symbols(where: str, symbols: tuple[str, ...]) -> Iterator[str]:
         elif symbol != "*":
             try:
                 instrument(symbol)
-            except ParameterError as error:
+            except DataError as error:
                 yield f"{where}.symbols: {error}"
 
 
