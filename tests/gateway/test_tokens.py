@@ -34,7 +34,7 @@ def code(tokens: Tokens, token: str, now: int = NOW, **scope: str) -> TokenCode:
     """Why a token is refused."""
     with pytest.raises(TokenRefused) as caught:
         tokens.check(token, now, **scope)  # type: ignore[arg-type]
-    assert token == "" or token not in str(caught.value)
+    assert len(token) < 40 or token not in str(caught.value)
     return caught.value.code
 
 
