@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import asyncpg
 import msgspec
@@ -30,10 +30,13 @@ from northstar_core.store.rows import COPY_HEADER, COPY_TRAILER, EVENT_COLUMNS, 
 from northstar_core.store.ticks import COLUMNS as TICK_COLUMNS
 from northstar_core.store.ticks import Block, blocks
 
+if TYPE_CHECKING:
+    from northstar_core.store.desk import DeskWriter
+
 BACKLOG_MAX = 8_000_000  #: bytes of rows not yet written at which ``append`` waits
 SLICE = 250  #: lines turned into rows in one go: under a millisecond
 PATIENCE_S = 15.0  #: how long a database may be away: a crash of one session makes Postgres recover for a moment
-_LOST = (
+LOST = (
     OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError, asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,  # what a COPY whose connection breaks under it may end in
@@ -80,8 +83,10 @@ class EventWriter:
     """Appends to one stream. Made by ``start`` or ``resume``; an asynchronous context manager.
 
     Everything after ``append`` may fail later: ``append``, ``flush`` and ``close`` raise the first failure as
-    JournalError, and nothing is written after it.
+    JournalError, and nothing is written after it. The desk's stream has a writer of its own kind (``desk``).
     """
+
+    ROLE = Role.RUN_WRITER
 
     def __init__(self, database: Database, stream: int, run_id: str) -> None:
         self.database, self.stream, self.run_id = database, stream, run_id
@@ -141,6 +146,22 @@ class EventWriter:
             raise StoreError(f"no run {run_id} in the store at {database.place}")
         return await cls(database, stream, run_id)._open(connection)
 
+    @staticmethod
+    async def desk(
+        database: Database,
+        run_id: str = "desk",
+        *,
+        on_durable: Callable[[int], None] | None = None,
+        on_failed: Callable[[JournalError], None] | None = None,
+        take_over: bool = False,
+    ) -> DeskWriter:
+        """Return the writer of the desk's stream in a new epoch (``store.desk.DeskWriter.begin``)."""
+        from northstar_core.store.desk import DeskWriter
+
+        return await DeskWriter.begin(
+            database, run_id, on_durable=on_durable, on_failed=on_failed, take_over=take_over
+        )
+
     async def _open(self, connection: asyncpg.Connection) -> EventWriter:
         try:
             await self._take(connection)
@@ -148,23 +169,27 @@ class EventWriter:
             self.head = self._tail = Head(head["seq"], head["hash"])
             self.epoch = head["epoch"]
             if self.head.seq:
-                facts = []
-                for row in await connection.fetch(SQL["order_events"], self.stream, list(PROJECTED)):
-                    fact = read(row["payload"])
-                    assert isinstance(fact, Fact)
-                    if fact.order is not None:
-                        fact.strategy, fact.account, fact.order_id = (
-                            fact.order.strategy, fact.order.account, fact.order.order_id,
-                        )  # fmt: skip
-                    facts.append((row["seq"], row["ts"], fact))
-                self._projection.apply(facts)
-                self._projection.take()  # the tables have it all
+                await self._take_up_projection(connection)
         except BaseException:
             await connection.close()
             raise
         self._connection = connection
         self._task = asyncio.create_task(self._write_all(), name=f"writer of {self.run_id}")
         return self
+
+    async def _take_up_projection(self, connection: asyncpg.Connection) -> None:
+        """Fold what earlier writers wrote; the tables have it all."""
+        facts = []
+        for row in await connection.fetch(SQL["order_events"], self.stream, list(PROJECTED)):
+            fact = read(row["payload"])
+            assert isinstance(fact, Fact)
+            if fact.order is not None:
+                fact.strategy, fact.account, fact.order_id = (
+                    fact.order.strategy, fact.order.account, fact.order.order_id,
+                )  # fmt: skip
+            facts.append((row["seq"], row["ts"], fact))
+        self._projection.apply(facts)
+        self._projection.take()
 
     async def _take(self, connection: asyncpg.Connection, patience_s: float = 0.0) -> None:
         """Become the stream's one writer, and make what a session needs."""
@@ -234,7 +259,7 @@ class EventWriter:
         assert self._connection is not None
         try:
             await self._connection.execute(SQL["finish_run"], self.stream, status, _json(summary or {}).decode())
-        except (asyncpg.PostgresError, *_LOST) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             raise JournalError(f"run {self.run_id}: its end was not recorded: {error}") from None
         return head
 
@@ -253,7 +278,7 @@ class EventWriter:
         await self._disconnect()
         self._raise_failure()
 
-    async def __aenter__(self) -> EventWriter:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -283,19 +308,26 @@ class EventWriter:
             while True:
                 await self._work.wait()
                 self._work.clear()
-                while self._pending or self._ticks:
+                while self._has_work():
                     await self._write_some()
                 if self._closing:
                     return
         except JournalError as error:
-            self._failure = error
+            self._fail(error)
         except Exception as error:  # whatever it was: everybody who waits must hear of it
             reason = f"{type(error).__name__}: {error}"
-            self._failure = JournalError(f"run {self.run_id} after seq {self.head.seq}: {reason}")
-            self._failure.__cause__ = error
+            failure = JournalError(f"run {self.run_id} after seq {self.head.seq}: {reason}")
+            failure.__cause__ = error
+            self._fail(failure)
         finally:
             async with self._done:
                 self._done.notify_all()
+
+    def _has_work(self) -> bool:
+        return bool(self._pending or self._ticks)
+
+    def _fail(self, error: JournalError) -> None:
+        self._failure = error
 
     async def _write_some(self) -> None:
         """Write all that has accumulated, and know that it is in."""
@@ -305,7 +337,7 @@ class EventWriter:
         parcel = Parcel(batches, self._projection.take(), ticks, end)
         try:
             await self._transact(parcel)
-        except _LOST as error:
+        except LOST as error:
             await self._recover(parcel, error)
         except asyncpg.PostgresError as error:
             raise self._refused(error) from None
@@ -315,7 +347,7 @@ class EventWriter:
         async with self._done:
             self._done.notify_all()
 
-    async def _transact(self, parcel: Parcel) -> None:
+    async def _transact(self, parcel: Any) -> None:
         connection = self._connection
         if connection is None:
             raise ConnectionError("not connected")
@@ -357,7 +389,7 @@ class EventWriter:
             table, schema_name=schema, columns=list(columns), source=source, format="binary" if binary else "text"
         )
 
-    async def _recover(self, parcel: Parcel, lost: BaseException) -> None:
+    async def _recover(self, parcel: Any, lost: BaseException) -> None:
         """Find out whether a parcel is in whose commit was not confirmed, and write it if it is not.
 
         Raises
@@ -375,7 +407,7 @@ class EventWriter:
                     return
                 await self._transact(parcel)
                 return
-            except _LOST as error:
+            except LOST as error:
                 lost = error
                 if time.monotonic() > deadline:
                     raise self._gone(lost) from None
@@ -384,7 +416,7 @@ class EventWriter:
             except asyncpg.PostgresError as error:
                 raise self._refused(error) from None
 
-    async def _is_in(self, connection: asyncpg.Connection, parcel: Parcel) -> bool:
+    async def _is_in(self, connection: asyncpg.Connection, parcel: Any) -> bool:
         """Whether a parcel was committed; the stream's lock is ours, so nobody is still at it."""
         row = await connection.fetchrow(SQL["head"], self.stream)
         found = Head(row["seq"], row["hash"])
@@ -395,22 +427,25 @@ class EventWriter:
                 f"run {self.run_id}: the store ends at seq {found.seq}, not {self.head.seq} or {parcel.end.seq}; "
                 "somebody else wrote to it or it was restored from a backup: stopped"
             )
-        return found == parcel.end
+        return bool(found == parcel.end)
 
     async def _reconnect(self, deadline: float, lost: BaseException) -> asyncpg.Connection:
         """Connect again. An embedded server that is gone is not started again under a run: that run has failed."""
         while True:
             try:
-                return await asyncpg.connect(self.database.dsn(Role.RUN_WRITER), timeout=5)
+                return await self._connect_again()
             except (ConnectionRefusedError, FileNotFoundError) as error:
                 if self.database.url is None:
                     raise self._gone(lost) from error
                 reason: BaseException = error
-            except _LOST as error:
+            except LOST as error:
                 reason = error
             if time.monotonic() > deadline:
                 raise self._gone(reason)
             await asyncio.sleep(0.1)
+
+    async def _connect_again(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self.database.dsn(self.ROLE), timeout=5)
 
     def _gone(self, error: BaseException) -> JournalError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -24,9 +24,10 @@ CONNECT_S = 10.0
 
 
 class Role(StrEnum):
-    """As whom one connects: what the role may do is granted in the first migration."""
+    """As whom one connects: what the role may do is granted in the migrations."""
 
     ADMIN = ADMIN  #: migrations; on a server by DSN, whoever the DSN names
+    GATEWAY = "northstar_gateway"  #: as RUN_WRITER, and begins the epochs of the desk's stream
     RUN_WRITER = "northstar_run_writer"  #: appends events, reads all
     READER = "northstar_reader"  #: reads views
 

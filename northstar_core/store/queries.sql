@@ -118,3 +118,74 @@ SELECT EXISTS (SELECT FROM northstar.tick_block WHERE stream = $1 AND first_seq 
 -- alive --
 -- Nothing, from a server that lives.
 SELECT;
+
+-- desk_of --
+-- The desk's stream. $1 run_id
+SELECT stream, kind FROM northstar.run WHERE run_id = $1;
+
+-- register_desk --
+-- Open the desk's stream, if nobody has in the meantime. $1 run_id
+INSERT INTO northstar.run (run_id, kind) VALUES ($1, 'desk') ON CONFLICT (run_id) DO NOTHING;
+
+-- take_epoch --
+-- Fence off every earlier writer of a stream; returns the new epoch. $1 stream
+SELECT northstar.take_epoch($1);
+
+-- desk_head --
+-- A stream's last event, its last tick, and the epoch that may write. $1 stream
+SELECT seq, hash, epoch, tick_seq FROM northstar.stream_head WHERE stream = $1;
+
+-- end_holder --
+-- End the session that holds a stream's lock, so that another can have it. $1 stream
+SELECT pg_terminate_backend(pid) FROM pg_locks
+ WHERE locktype = 'advisory' AND classid = 1853190260 AND objid = $1::integer::oid AND objsubid = 2 AND granted;
+
+-- put_events --
+-- Part of one statement: events. $1 stream, $2 epoch, then columns: $3 seq, $4 ts, $5 cause, $6 kind, $7 strategy, $8 account, $9 order_id, $10 payload, $11 hash
+INSERT INTO northstar.event (stream, epoch, seq, ts, cause, kind, strategy, account, order_id, payload, hash)
+SELECT $1::integer, $2::integer, * FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+                                               $9::text[], $10::bytea[], $11::bytea[]);
+
+-- put_ticks --
+-- Part of one statement: tick blocks. $1 stream, $2 epoch, then columns: $3 n, $4 first_seq, $5 last_ts, $6 symbols, each after a unit separator, $7 payload
+INSERT INTO northstar.tick_block (stream, epoch, n, first_seq, last_ts, symbols, payload)
+SELECT $1::integer, $2::integer, n, first_seq, last_ts, string_to_array(symbols, E'\x1f'), payload
+  FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[]) AS t (n, first_seq, last_ts, symbols, payload);
+
+-- put_orders --
+-- Part of one statement: orders, new or changed, as rows of text. $1 JSON
+INSERT INTO northstar.order_state AS o
+SELECT (r->>0)::integer, r->>1, r->>2, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, (r->>9)::numeric, (r->>10)::numeric,
+       (r->>11)::numeric, r->>12, (r->>13)::numeric, (r->>14)::numeric, r->>15, (r->>16)::bigint, (r->>17)::bigint,
+       (r->>18)::bigint, (r->>19)::bigint
+  FROM json_array_elements($1::json) r
+    ON CONFLICT (stream, order_id) DO UPDATE
+   SET qty = EXCLUDED.qty, limit_price = EXCLUDED.limit_price, stop_price = EXCLUDED.stop_price, status = EXCLUDED.status,
+       cum_qty = EXCLUDED.cum_qty, leaves_qty = EXCLUDED.leaves_qty, reason = EXCLUDED.reason, last_seq = EXCLUDED.last_seq,
+       last_ts = EXCLUDED.last_ts;
+
+-- put_fills --
+-- Part of one statement: fills as rows of text. $1 JSON
+INSERT INTO northstar.fill
+SELECT (r->>0)::integer, (r->>1)::bigint, (r->>2)::bigint, r->>3, r->>4, r->>5, r->>6, r->>7, r->>8, (r->>9)::numeric,
+       (r->>10)::numeric, (r->>11)::numeric, (r->>12)::boolean
+  FROM json_array_elements($1::json) r;
+
+-- put_positions --
+-- Part of one statement: positions as rows of text. $1 JSON
+INSERT INTO northstar.position AS p
+SELECT (r->>0)::integer, r->>1, r->>2, r->>3, (r->>4)::numeric, (r->>5)::numeric, (r->>6)::numeric, (r->>7)::numeric,
+       (r->>8)::bigint
+  FROM json_array_elements($1::json) r
+    ON CONFLICT (stream, account, strategy, symbol) DO UPDATE
+   SET qty = EXCLUDED.qty, cost = EXCLUDED.cost, realized = EXCLUDED.realized, fees = EXCLUDED.fees,
+       last_seq = EXCLUDED.last_seq;
+
+-- do_not_wait --
+-- Part of one statement: a crash may lose this transaction, never the order of things.
+SELECT set_config('synchronous_commit', 'off', true);
+
+-- plan_once --
+-- This session's statements are few and repeat: each is planned once, and none is worth compiling.
+SET plan_cache_mode = force_generic_plan;
+SET jit = off;

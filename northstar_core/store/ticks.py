@@ -34,13 +34,51 @@ def blocks(first_seq: int, ticks: Sequence[MarketEvent]) -> Iterator[Block]:
     A block is the list of its symbols and, for each event, [kind, index of the symbol, the other fields].
     """
     for start in range(0, len(ticks), BLOCK):
-        part = ticks[start : start + BLOCK]
-        index: dict[str, int] = {}
-        rows = []
-        for tick in part:
-            symbol, *fields = msgspec.structs.astuple(tick)
-            rows.append((_KIND_OF[type(tick)], index.setdefault(symbol, len(index)), *fields))
-        yield Block(len(part), first_seq + start, part[-1].ts, list(index), _encode((list(index), rows)))
+        yield block(first_seq + start, ticks[start : start + BLOCK])
+
+
+def block(first_seq: int, ticks: Sequence[MarketEvent]) -> Block:
+    """Return the block of at most ``BLOCK`` consecutive market events."""
+    index: dict[str, int] = {}
+    rows = []
+    for tick in ticks:
+        symbol, *fields = msgspec.structs.astuple(tick)
+        rows.append((_KIND_OF[type(tick)], index.setdefault(symbol, len(index)), *fields))
+    return Block(len(ticks), first_seq, ticks[-1].ts, list(index), _encode((list(index), rows)))
+
+
+class Blocks:
+    """Gathers market events as they come, a few at a time, into blocks that are as full as they can be."""
+
+    def __init__(self) -> None:
+        self.full: list[Block] = []
+        self._run: list[MarketEvent] = []  #: of consecutive numbers, fewer than make a block
+        self._next = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.full or self._run)
+
+    def add(self, first_seq: int, ticks: Sequence[MarketEvent]) -> None:
+        """Take consecutive market events, the first of which has this number."""
+        run = self._run
+        if run and first_seq != self._next:
+            self._close(len(run))
+        run.extend(ticks)
+        self._next = first_seq + len(ticks)
+        while len(run) >= BLOCK:
+            self._close(BLOCK)
+
+    def take(self) -> list[Block]:
+        """Return all blocks, the last as full as it is."""
+        if self._run:
+            self._close(len(self._run))
+        taken, self.full = self.full, []
+        return taken
+
+    def _close(self, count: int) -> None:
+        run = self._run
+        self.full.append(block(self._next - len(run), run[:count]))
+        del run[:count]
 
 
 def ticks_of(payload: bytes) -> list[MarketEvent]:
