@@ -20,7 +20,8 @@ ANSWERS = ("429", "500", "503", "504", "504_lost", "lost_response", "drop", "del
 STREAMS = ("drop", "duplicate", "delay", "reorder", "mute", "dead", "disconnect", "junk")
 ORDERS = ("reject", "partial", "split", "swap")
 PRICES = ("revise", "late", "force_disconnect", "slow_consumer")  # of a stream of prices, see ``massive_stream``
-KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS, *PRICES))
+GATEWAY = ("401", "expire", "question", "correction", "deaf")  # of a gateway with a session, see ``ibkr``
+KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS, *PRICES, *GATEWAY))
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -68,14 +68,14 @@ async def serve(
             if port is None:
                 continue
             rules = served.faults[name] = Faults((faults or {}).get(name, ()), seed)
-            make: Any = import_module(f"northstar_core.twins.{name}").app
+            twin: Any = import_module(f"northstar_core.twins.{name}")
             more = dict((options or {}).get(name, {}))
             if name in ACCOUNTS:
-                account = TwinAccount(market, ACCOUNTS[name], cash, more.pop("model", None), rules)
+                account = TwinAccount(market, ACCOUNTS[name], cash, more.pop("model", getattr(twin, "MODEL", None)), rules)
                 served.accounts[name] = account
-                app = make(market, account, rules, **more)
+                app = twin.app(market, account, rules, **more)
             else:
-                app = make(market, rules, more.pop("key", KEY), **more)
+                app = twin.app(market, rules, more.pop("key", KEY), **more)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
