@@ -20,6 +20,7 @@ import msgspec
 from northstar_core.client.evidence import Evidence
 from northstar_core.client.interrupt import Interrupt
 from northstar_core.client.live_view import LiveView
+from northstar_core.client.session import connected, trade
 from northstar_core.client.window import between
 from northstar_core.model.errors import ParameterError, SettingsError
 from northstar_core.model.tape import Tape
@@ -49,6 +50,10 @@ def configure(**settings: Any) -> None:
 
 async def run(strategy: Strategy | list[Strategy]) -> Result:
     """Run a strategy on whatever this kernel is connected to, and return what it left."""
+    if (link := connected()) is not None:
+        if isinstance(strategy, list):
+            raise ParameterError("a session at the gateway is one strategy's; give one, and run another notebook for another")
+        return await trade(strategy, link)
     path = os.environ.get(SPEC_VARIABLE)
     if path:
         spec, data = read_spec(Path(path)), None

@@ -38,6 +38,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     quotes: bool = False  #: whether it listens to quotes
     trades: bool = False
     resume: str = ""  #: label of the session it was in; its own state is lost where this is empty
+    seen: int = 0  #: the last number it handled in that session
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
@@ -117,6 +118,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     works: tuple[Works, ...] = ()
     opened: SessionOpened | None = None  #: the exchange's session that is open
     calendar: str = "XNYS"
+    resumed: bool = False  #: the session goes on where its connection dropped; nothing above counts but ``n``
     lockstep: bool = False  #: a ``Beat`` is awaited after every ``Batch``
     beat_s: float = 1.0  #: how often the gateway wants to hear of it, wall seconds
     limits: str = ""  #: name of the limit set

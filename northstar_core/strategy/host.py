@@ -75,13 +75,16 @@ class StrategyHost:
         Returns the number of the last input this strategy has seen.
     cash
         Its bankroll.
+    strategy_id
+        Its name on the desk, where that is not the author's: a strategy that runs twice has two.
     """
 
     def __init__(
-        self, strategy: Strategy, *, account: str, session: str, marks: dict[str, MarketEvent], seq: Callable[[], int], cash: Decimal
+        self, strategy: Strategy, *, account: str, session: str, marks: dict[str, MarketEvent], seq: Callable[[], int], cash: Decimal,
+        strategy_id: str = "",
     ) -> None:
         self.strategy = strategy
-        self.strategy_id = strategy.strategy_id
+        self.strategy_id = strategy_id or strategy.strategy_id
         self.account = account
         self.id_prefix = f"{self.strategy_id}-{session}-"
         self.cash = cash

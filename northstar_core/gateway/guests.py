@@ -1,0 +1,95 @@
+"""Who is behind a connection: a strategy's kernel, or a person's tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from northstar_core.gateway.seats import Seat
+from northstar_core.gateway.sessions import Connection, Refusal
+from northstar_core.model import events as e
+from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
+from northstar_core.model.wire import Answer, Ask, Beat, Leave, Request, batch, frame
+
+FOLLOW_LOST = 50_000  #: facts waiting for a follower at which it is dropped
+
+
+class StrategyGuest:
+    """A strategy's kernel: may ask for its own strategy, in its own account, in its own session."""
+
+    def __init__(self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None], left: Callable[[Seat, str, str], None],
+                 gone: Callable[[Seat, str], None]) -> None:  # fmt: skip
+        self.seat, self.connection = seat, connection
+        self._asked, self._left, self._gone = asked, left, gone
+        self._prefix = f"{seat.strategy_id}-{seat.session}-"
+
+    def next_frame(self) -> bytes | None:
+        return self.seat.frame()
+
+    def on_message(self, message: Any) -> None:
+        if type(message) is Ask:
+            self._check(message.message)
+            self._asked(self.seat, message.message)
+        elif type(message) is Beat:
+            self.seat.handled = message.seq
+        elif type(message) is Leave:
+            self._left(self.seat, message.outcome, message.error)
+        else:
+            raise Refusal("CAPABILITY", f"a strategy's session may not send {type(message).__name__}")
+
+    def _check(self, message: Any) -> None:
+        """Refuse what is another's."""
+        seat = self.seat
+        if message.strategy != seat.strategy_id:
+            raise Refusal("SCOPE", f"the session is {seat.strategy_id}'s, the message {message.strategy[:80]!r}'s")
+        if isinstance(message, PlaceOrder | ReplaceOrder | CancelOrder):
+            if message.account != seat.account:
+                raise Refusal("SCOPE", f"the session is of account {seat.account}, the message of {message.account[:80]!r}")
+            if isinstance(message, PlaceOrder):
+                number = message.order_id.removeprefix(self._prefix)
+                if number == message.order_id or not number.isdigit() or len(number) > 9:
+                    raise Refusal("SCOPE", f"order id {message.order_id[:80]!r} is none of session {self._prefix}…")
+        elif not isinstance(message, e.Signal | e.NoSignal | e.SetTimer):
+            raise Refusal("CAPABILITY", f"a strategy may not ask for {type(message).__name__}")
+
+    def on_gone(self, reason: str) -> None:
+        self._gone(self.seat, reason)
+
+
+class PersonGuest:
+    """A person's tool, the jobs worker, a dashboard: asks questions, gives commands within its capability, follows facts."""
+
+    def __init__(self, connection: Connection, capability: str, *, request: Callable[[PersonGuest, Request], Any],
+                 gone: Callable[[PersonGuest], None]) -> None:  # fmt: skip
+        self.connection, self.capability = connection, capability
+        self._request, self._gone = request, gone
+        self._facts: list[bytes] = []
+        self._answers: list[bytes] = []
+
+    def next_frame(self) -> bytes | None:
+        if self._answers:
+            return self._answers.pop(0)
+        if self._facts:
+            facts, self._facts = self._facts, []
+            return batch(facts)
+        return None
+
+    def follow(self, seq: int, event: Any, data: bytes) -> None:
+        """A fact became durable."""
+        self._facts.append(data)
+        if len(self._facts) >= FOLLOW_LOST:
+            self.connection.close("too far behind")
+        self.connection.server.wake()
+
+    def answer(self, n: int, value: Any = None, error: str = "") -> None:
+        """Answer a request."""
+        self._answers.append(frame(Answer(n, value, error)))
+        self.connection.server.wake()
+
+    def on_message(self, message: Any) -> None:
+        if type(message) is not Request:
+            raise Refusal("CAPABILITY", f"a login may not send {type(message).__name__}")
+        self._request(self, message)
+
+    def on_gone(self, reason: str) -> None:
+        self._gone(self)

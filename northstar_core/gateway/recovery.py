@@ -1,0 +1,66 @@
+"""Standing where the last gateway stood: the desk's events are folded, nothing is decided again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any
+
+from northstar_core.gateway.desk import Desk
+from northstar_core.gateway.ledger import Ledger
+from northstar_core.model import events as e
+from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
+from northstar_core.model.order import PlaceOrder
+from northstar_core.model.world import SessionBegan
+
+
+class Recovery:
+    """Folds stored events into a desk and its ledger."""
+
+    def __init__(self, desk: Desk, ledger: Ledger) -> None:
+        self.desk, self.ledger = desk, ledger
+        self.events = 0
+        self.sessions: dict[str, SessionBegan] = {}  #: last session of each strategy
+        self.timers: dict[tuple[str, str], tuple[e.SetTimer, int]] = {}
+        self.last_execution: dict[str, int] = {}  #: by account, ns UTC
+
+    async def read(self, events: AsyncIterable[tuple[int, e.Event]]) -> None:
+        """Fold events in their order."""
+        async for seq, event in events:
+            self.apply(seq, event)
+
+    def apply(self, seq: int, event: e.Event) -> None:
+        """Fold one event."""
+        desk = self.desk
+        kind: Any = type(event)
+        self.events += 1
+        desk.engine.restore((event,))
+        self.ledger.apply(event)
+        if kind is e.OrderSubmitted:
+            desk._submits[event.order.order_id] = seq  # type: ignore[union-attr]
+        elif kind is e.CancelSubmitted or kind is e.ReplaceSubmitted:
+            desk._submits[event.order_id] = seq  # type: ignore[union-attr]
+        elif kind is PlaceOrder or kind is e.Signal or kind is e.NoSignal:
+            session = self.sessions.get(event.strategy)  # type: ignore[union-attr]
+            if session is not None:
+                self.ledger.count(event, session.session)
+            if kind is e.Signal:
+                desk._signals.setdefault(event.strategy, {})[event.n] = seq  # type: ignore[union-attr]
+        elif kind is SessionBegan:
+            assert isinstance(event, SessionBegan)
+            if (before := self.sessions.get(event.strategy)) is None or before.session != event.session:
+                desk._signals.pop(event.strategy, None)
+            self.sessions[event.strategy] = event
+        elif kind is e.SetTimer:
+            assert isinstance(event, e.SetTimer)
+            self.timers[event.strategy, event.name] = (event, seq)
+        elif kind is e.TimerFired:
+            assert isinstance(event, e.TimerFired)
+            self.timers.pop((event.strategy, event.name), None)
+        elif isinstance(event, ExecutionReport) and event.exec_type is ExecType.TRADE:
+            if (order := desk.order(event.order_id)) is not None:
+                self._executed(order.account, event.ts)
+        elif isinstance(event, AccountActivity):
+            self._executed(event.account, event.ts)
+
+    def _executed(self, account: str, ts: int) -> None:
+        self.last_execution[account] = max(self.last_execution.get(account, 0), ts)
