@@ -97,7 +97,7 @@ class Kernel:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "northstar_core.jobs.kernel_main", str(os.getpid()), str(file)],
                     cwd=cwd,
-                    env={**env, "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": _import_path(env)},
+                    env={**env, "IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": import_path(env)},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # where ipykernel says how to connect to it
                     stderr=log,
@@ -182,7 +182,7 @@ def _remove_abandoned() -> None:
             continue  # in use, being made, or somebody else's
 
 
-def _import_path(env: Mapping[str, str]) -> str:
+def import_path(env: Mapping[str, str]) -> str:
     """Return a PYTHONPATH that ends with where this very package was imported from, installed or not."""
     root = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(part for part in (env.get("PYTHONPATH", ""), root) if part)

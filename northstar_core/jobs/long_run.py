@@ -37,7 +37,7 @@ class LongRun:
     grace_s: float = 30.0  #: how long the run cell has to return after it was asked to
     interrupt_s: float = 5.0  #: how long it has after an interrupt, before it is killed
     save_s: float = 15.0  #: how often the notebook is saved while a cell runs, if anything was printed
-    silent_s: float = 30.0  #: a session that reports no progress for so long hangs
+    silent_s: float = 150.0  #: a session that reports no progress for so long hangs; it may wait for a gateway that restarts
     facts: Mapping[str, Any] = field(default_factory=dict)  #: for the executed notebook: account, broker, …
     secrets: tuple[str, ...] = field(default=(), repr=False)  #: values that nothing kept may hold
     output_log: Path | None = None  #: where everything printed goes, bounded
@@ -102,11 +102,10 @@ class LongCellRun(CellRun):
                     log.warning("%s", error)
 
     def _asked_by_others(self) -> bool:
-        """Whether the session ended because somebody else asked the gateway to stop it; its summary says so."""
+        """Whether the session ended because somebody else asked the gateway to stop it; the last it reported says so."""
         with suppress(OSError, ValueError, AttributeError):
             if self.progress_file is not None:
-                summary = json.loads((self.progress_file.parent / "summary.json").read_bytes())
-                return bool(summary.get("stopped"))
+                return bool(json.loads(self.progress_file.read_bytes()).get("outcome") == "stopped")
         return False
 
     # ------------------------------------------------------------------------------------------------- its end
@@ -170,7 +169,9 @@ class LongCellRun(CellRun):
             return task.done()
         await self._wait(task, self.long_run.grace_s)
         if not task.done() and self.kernel.alive:
-            log.warning("%s: did not stop within %g s of being asked; it is interrupted", self.label, self.long_run.grace_s)
+            log.warning(
+                "%s: did not stop within %g s of being asked; it is interrupted", self.label, self.long_run.grace_s
+            )
         return task.done()
 
     async def _wait(self, task: asyncio.Future[Any], seconds: float) -> None:

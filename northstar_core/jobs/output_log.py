@@ -56,7 +56,11 @@ class OutputLog:
         except OSError as error:
             self._failed = True
             with suppress(Exception):
-                log.warning("%s: cannot be written (%s); what is printed from here on is only in the notebook", self.path, error.strerror)
+                log.warning(
+                    "%s: cannot be written (%s); what is printed from here on is only in the notebook",
+                    self.path,
+                    error.strerror,
+                )
 
 
 def _private(path: str, flags: int) -> int:
