@@ -17,12 +17,23 @@ class Lazy(click.Group):
     _homes: ClassVar = {
         "audit": ("northstar_core.cli.audit", "audit"),
         "backtest": ("northstar_core.cli.backtest", "backtest"),
+        "bars": ("northstar_core.cli.order", "bars"),
         "data": ("northstar_core.cli.data", "data"),
         "demo": ("northstar_core.cli.demo", "demo"),
+        "down": ("northstar_core.cli.desk", "down"),
+        "fills": ("northstar_core.cli.order", "fills"),
         "init": ("northstar_core.cli.init", "init"),
         "limits": ("northstar_core.cli.limits", "limits"),
+        "logs": ("northstar_core.cli.desk", "logs"),
+        "order": ("northstar_core.cli.order", "order"),
+        "positions": ("northstar_core.cli.order", "positions"),
+        "preflight": ("northstar_core.cli.preflight", "preflight"),
         "replay": ("northstar_core.cli.audit", "replay"),
+        "run": ("northstar_core.cli.run", "run"),
         "runs": ("northstar_core.cli.runs", "runs"),
+        "schedule": ("northstar_core.cli.schedule", "schedule"),
+        "status": ("northstar_core.cli.desk", "status"),
+        "up": ("northstar_core.cli.desk", "up"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
