@@ -192,8 +192,11 @@ class DeskWriter(EventWriter):
 
     async def _connect_again(self) -> asyncpg.Connection:
         self._statements.clear()
-        # a desk goes on: an embedded server that died is started again
-        connection = await self.database.attempt(self.ROLE)
+        # a desk goes on: an embedded server that died is started again, also one that died while it started
+        try:
+            connection = await self.database.attempt(self.ROLE)
+        except (StoreError, ConnectionRefusedError, FileNotFoundError) as error:
+            raise ConnectionError(str(error)) from error
         self._use(connection)
         return connection
 
