@@ -14,7 +14,7 @@ import msgspec
 from northstar_core.brokers.base import Claim
 from northstar_core.brokers.ibkr_contracts import Contracts
 from northstar_core.brokers.ibkr_fills import Fills
-from northstar_core.brokers.ibkr_lives import SECOND, SETTLE_S, Life, Lives, merge, merge_status
+from northstar_core.brokers.ibkr_lives import CANCELLING, SECOND, SETTLE_S, Life, Lives, merge, merge_status
 from northstar_core.brokers.ibkr_wire import Execution, Unreadable, excerpt, execution, number, side, text, whole
 from northstar_core.model.execution import ExecType, ExecutionReport, OpenOrder
 from northstar_core.model.order import PlaceOrder
@@ -29,7 +29,8 @@ Row = dict[str, Any]
 class Wanted(msgspec.Struct, frozen=True):
     """What should be asked for over REST before more can be claimed."""
 
-    orders: tuple[Life, ...] = ()  #: orders whose own page is wanted
+    rows: bool = False  #: live orders: one of ours has not been seen there yet
+    pages: tuple[Life, ...] = ()  #: orders whose own page is wanted
     trades: bool = False
     conids: tuple[int, ...] = ()  #: contracts nobody has named yet
 
@@ -218,7 +219,7 @@ class Book:
 
     def wanted(self, now: int) -> Wanted:
         """Return what should be asked for over REST now."""
-        pages, trades = [], False
+        pages, trades, unseen = [], False, False
         for life in self.lives.lives.values():
             if life.end is not None:
                 continue
@@ -226,10 +227,13 @@ class Book:
             short = life.filled > booked or (life.status == "Filled" and booked < life.terms.qty)
             trades = trades or (short and now - max(life.since, life.told_at) < 4 * SETTLE_S * SECOND)
             doubtful = life.status == "Inactive" or (life.status == "Cancelled" and not life.told)
-            if life.broker_id and not life.warned and (doubtful or life.lost & {"cancel", "replace"}):
+            doubtful = doubtful or life.asked is not None or (life.cancelling and life.status not in CANCELLING)
+            told = life.warned and life.status == "Inactive"
+            if life.broker_id and not told and (doubtful or life.lost):
                 pages.append(life)
+            unseen = unseen or (not life.broker_id and bool(life.lost))
         conids = tuple(sorted({one.conid for one in self.fills.parked.values()}))
-        return Wanted(tuple(pages), trades, conids)
+        return Wanted(unseen, tuple(pages), trades, conids)
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Return our orders that work at the broker."""

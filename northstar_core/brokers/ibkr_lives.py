@@ -7,8 +7,9 @@ Rules
 - ``Inactive`` is no end: an order is inactive while it is made, while it is held, and when it was rejected. It is a rejection once the
   broker said so in words (``ntf``) and shows the order inactive when asked. Inactive for long without words is ``UNKNOWN``.
 - ``Cancelled`` is claimed once every share it says has filled is booked; ``Filled`` is never claimed, the executions are.
-- An order lost sight of is claimed anew by the first row that shows it. Whether a cancel or a replace came through is decided by rows
-  that were asked for afterwards, never by one that may have been under way.
+- An order lost sight of is claimed anew by the first row that shows it. Whether a cancel or a replace failed is decided by rows that
+  were asked for afterwards, never by one that may have been under way.
+- A replace holds once a row shows its terms: the answer to the request says only that it was taken.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from northstar_core.model.world import AlertRaised
 
 ZERO = Decimal(0)
 SECOND = 1_000_000_000
+REPLACE_S = 2  #: a replace needs so long to show in what is asked for
 SETTLE_S = 15  #: how long an end waits for its executions, and words for an inactive order
 
 WORKING = frozenset({"PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "PreCancelled", "WarnState"})
 ENDED = frozenset({"Filled", "Cancelled"})
+CANCELLING = frozenset({"PendingCancel", "PreCancelled"})
 
 Claims = list[Claim]
 
@@ -52,11 +55,14 @@ class Life(msgspec.Struct, eq=False):
     size: Decimal | None = None  #: as rows have it
     price: Decimal | None = None
     words: str = ""  #: the broker's reason
-    asked: Terms | None = None  #: a replace that is not answered
+    asked: Terms | None = None  #: a replace that no row shows yet
+    asked_at: int = 0
+    cancelling: bool = False  #: rows showed a cancel under way
     lost: frozenset[str] = frozenset()  #: requests without an answer: "submit", "cancel", "replace"
     acked: bool = False  #: claimed as accepted
-    end: ExecType | None = None  #: claimed as ended
+    end: ExecType | None = None  #: claimed as ended; TRADE: every share is booked
     warned: bool = False
+    reduced: bool = False  #: a bracket exit that works with less than was asked for, its siblings having exited the rest
     cancel: bool = False  #: a cancel waits until the broker shows the order
 
     def __repr__(self) -> str:
@@ -100,6 +106,7 @@ def merge(life: Life, row: dict[str, Any], now: int) -> None:
     status = row.get("status")
     if isinstance(status, str) and status and status != life.status and not _ended(life.status, status):
         life.status, life.since = status, now
+        life.cancelling = life.cancelling or status in CANCELLING
     if life.status == "Filled":
         _fill(life, life.size or life.terms.qty, now)
     words = text(row.get("text") or row.get("order_cancellation_by_system_reason"))
@@ -187,8 +194,8 @@ class Lives:
             out += self._accepted(life, now)
         if life.end is not None:
             return out
-        if booked >= life.terms.qty and not life.asked:
-            life.lost = frozenset()
+        if booked >= life.terms.qty and (life.asked is None or life.status == "Filled"):
+            out += self._complete(life, now)
         elif life.status == "Cancelled":
             out += self._cancelled(life, booked, now)
         elif life.status == "Filled":
@@ -222,6 +229,13 @@ class Lives:
         life.acked = True
         return [self._report(life, now, ExecType.NEW)]
 
+    def _complete(self, life: Life, now: int) -> Claims:
+        life.lost, life.asked, life.end = frozenset(), None, ExecType.TRADE
+        if not life.reduced:
+            return []
+        life.end = ExecType.CANCELED
+        return [self._report(life, now, ExecType.CANCELED, "the rest of its bracket has been closed")]
+
     def _cancelled(self, life: Life, booked: Decimal, now: int) -> Claims:
         waited = now - life.since > SETTLE_S * SECOND
         if not waited and not (life.told and booked >= life.filled):
@@ -248,18 +262,19 @@ class Lives:
         return []
 
     def _requests(self, life: Life, now: int, asked: bool) -> Claims:
-        """What a working order proves of a cancel or a replace that was not answered."""
+        """What a working order proves of a cancel or a replace."""
         out: Claims = []
-        if "replace" in life.lost and life.asked is not None:
+        if life.asked is not None:
             if self._has(life, life.asked):
                 out += self.replaced(life, now)
-            elif asked and self._has(life, life.terms):
-                out += self.not_replaced(life, "the broker shows the terms as they were", now)
-        if "cancel" in life.lost and asked and life.status not in ("PendingCancel", "PreCancelled"):
-            life.lost -= {"cancel"}
-            out.append(
-                self._report(life, now, ExecType.CANCEL_REJECTED, "the broker shows the order working, and no cancel")
-            )
+            elif asked and now - life.asked_at > REPLACE_S * SECOND and self._has(life, life.terms):
+                words = self._words(life) or "the broker shows the terms as they were"
+                out += self.not_replaced(life, words, now)
+        doubtful = "cancel" in life.lost or life.cancelling
+        if doubtful and asked and life.status not in CANCELLING:
+            life.lost, life.cancelling = life.lost - {"cancel"}, False
+            words = self._words(life) or "the broker shows the order working, and no cancel"
+            out.append(self._report(life, now, ExecType.CANCEL_REJECTED, words))
         if not life.acked and not life.lost:
             out += self._accepted(life, now)
         if asked and life.asked is None and life.size not in (None, life.terms.qty):
@@ -275,6 +290,11 @@ class Lives:
         life.acked = True
         return [self._report(life, now, ExecType.REPLACED)]
 
+    def replace(self, life: Life, terms: Terms, now: int) -> None:
+        """Other terms are being asked for."""
+        life.asked, life.asked_at = terms, now
+
+
     def not_replaced(self, life: Life, why: str, now: int) -> Claims:
         """The old terms hold."""
         life.asked = None
@@ -288,16 +308,17 @@ class Lives:
         return life.size == terms.qty and (price is None or life.price == price)
 
     def _words(self, life: Life) -> str:
-        """The broker's words about an order: those that name it, or, if it is the only one they can mean, its symbol."""
+        """The broker's words about an order: those that name it, or, if it is the only one they can mean, any about an order."""
         names = {str(life.broker_id), life.order.order_id} - {"0"}
         doubtful = [o for o in self.lives.values() if o.status in ("", "Inactive") and not o.over]
+        since = max(life.begun, life.asked_at)
         for ts, words in reversed(self._notices):
-            if ts < life.begun:
+            if ts < since:
                 break
             if any(name in words for name in names):
                 return words
-            named_other = any(str(o.broker_id) in words for o in self.lives.values() if o.broker_id and o is not life)
-            if not named_other and all(o is life for o in doubtful) and "order" in words.lower():
+            others = (o for o in self.lives.values() if o is not life and o.broker_id)
+            if doubtful == [life] and "order" in words.lower() and not any(str(o.broker_id) in words for o in others):
                 return words
         return ""
 

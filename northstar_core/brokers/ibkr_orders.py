@@ -35,6 +35,8 @@ _AT_CLOSE = {OrderType.MARKET: "MOC", OrderType.LIMIT: "LOC"}
 
 #: An id is unique for a day: being told that it is taken is evidence that the order exists.
 _TAKEN = re.compile(r"already registered", re.IGNORECASE)
+#: The question was dropped by another order request of the same login: it was not confirmed, so nothing was placed.
+_DROPPED = re.compile(r"reply id .*not found", re.IGNORECASE)
 #: Words of a gateway that gave up waiting, with the status 200: they say nothing about the order.
 _GAVE_UP = re.compile(r"tim(e|ed)[ -]?out|not ready|unavailable|no response|try again", re.IGNORECASE)
 
@@ -145,6 +147,8 @@ def answer(status: int, raw: str | bytes) -> Answer:
         if status < 400:
             return Unclear(f"an answer that cannot be read: {error}")
     words = error_of(said)
+    if _DROPPED.search(words):
+        return Refused(f"nothing was placed: {words}")
     if status >= 500 or 300 <= status < 400 or status == 408:
         return Unclear(f"status {status}: {words or 'no answer'}")
     if status >= 400:

@@ -110,7 +110,7 @@ def frame(raw: str | bytes) -> Frame:
     body = decode(raw)
     if not isinstance(body, dict):
         raise Unreadable("a frame that is no object")
-    topic = body.get("topic", "error" if "error" in body else None)
+    topic = body.get("topic", next((word for word in ("error", "message") if word in body), None))
     if not isinstance(topic, str):
         raise Unreadable("a frame without a topic")
     return Frame(topic, body)
