@@ -189,3 +189,72 @@ SELECT set_config('synchronous_commit', 'off', true);
 -- This session's statements are few and repeat: each is planned once, and none is worth compiling.
 SET plan_cache_mode = force_generic_plan;
 SET jit = off;
+
+-- take_lease --
+-- Take a lease that is free, has expired or is ours already; no row if another holds it. $1 strategy, $2 account, $3 holder, $4 seconds
+INSERT INTO northstar.lease AS l (strategy, account, holder, expires)
+VALUES ($1, $2, $3, clock_timestamp() + $4::float8 * interval '1 second')
+    ON CONFLICT (strategy, account) DO UPDATE
+   SET holder = EXCLUDED.holder, expires = EXCLUDED.expires,
+       token = CASE WHEN l.holder = EXCLUDED.holder AND l.expires > clock_timestamp() THEN l.token ELSE l.token + 1 END,
+       taken = CASE WHEN l.holder = EXCLUDED.holder AND l.expires > clock_timestamp() THEN l.taken ELSE clock_timestamp() END
+ WHERE l.expires <= clock_timestamp() OR l.holder = EXCLUDED.holder
+RETURNING strategy, account, holder, token, taken, expires;
+
+-- renew_lease --
+-- Hold a lease for longer; no row if it has expired or is another's. $1 strategy, $2 account, $3 token, $4 seconds
+UPDATE northstar.lease SET expires = clock_timestamp() + $4::float8 * interval '1 second'
+ WHERE strategy = $1 AND account = $2 AND token = $3 AND expires > clock_timestamp()
+RETURNING strategy, account, holder, token, taken, expires;
+
+-- release_lease --
+-- Let go of a lease, if it is still this one. $1 strategy, $2 account, $3 token
+UPDATE northstar.lease SET expires = clock_timestamp()
+ WHERE strategy = $1 AND account = $2 AND token = $3 AND expires > clock_timestamp()
+RETURNING token;
+
+-- leases --
+-- Every lease that is held now.
+SELECT strategy, account, holder, token, taken, expires FROM northstar.lease
+ WHERE expires > clock_timestamp() ORDER BY strategy, account;
+
+-- claim_job --
+-- Begin a planned run, unless it was begun, by whomever. $1 job, $2 planned, $3 holder, $4 started, $5 folder
+INSERT INTO northstar.job_run (job, planned, holder, started, folder) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (job, planned) DO NOTHING RETURNING *;
+
+-- job_run --
+-- One planned run. $1 job, $2 planned
+SELECT * FROM northstar.job_run WHERE job = $1 AND planned = $2;
+
+-- restart_job --
+-- Begin another attempt of a run that failed, was stopped or whose holder is gone; the attempt says from which. $1 job, $2 planned, $3 attempt, $4 holder, $5 started, $6 folder
+UPDATE northstar.job_run
+   SET attempt = attempt + 1, holder = $4, started = $5, folder = $6, outcome = 'running', finished = NULL, detail = '',
+       recorded = clock_timestamp()
+ WHERE job = $1 AND planned = $2 AND attempt = $3 AND outcome IN ('running', 'failed', 'stopped') RETURNING *;
+
+-- finish_job --
+-- Say how an attempt ended; once. $1 job, $2 planned, $3 attempt, $4 finished, $5 outcome, $6 detail
+UPDATE northstar.job_run SET finished = $4, outcome = $5, detail = $6, recorded = clock_timestamp()
+ WHERE job = $1 AND planned = $2 AND attempt = $3 AND outcome = 'running' RETURNING *;
+
+-- miss_job --
+-- Put on record that a planned run never began. $1 job, $2 planned, $3 now, $4 why
+INSERT INTO northstar.job_run (job, planned, finished, outcome, detail) VALUES ($1, $2, $3, 'missed', $4)
+    ON CONFLICT (job, planned) DO NOTHING RETURNING *;
+
+-- job_runs --
+-- Planned runs, the newest first. $1 job or NULL, $2 from, $3 to, $4 limit
+SELECT * FROM northstar.job_run
+ WHERE ($1::text IS NULL OR job = $1) AND planned BETWEEN $2 AND $3 ORDER BY planned DESC, job LIMIT $4;
+
+-- running_jobs --
+-- Runs that have begun and not ended: those of a worker that was killed too.
+SELECT * FROM northstar.job_run WHERE outcome = 'running' ORDER BY planned, job;
+
+-- unknown_jobs --
+-- Those of some planned runs that nothing is known of. $1 jobs, $2 times planned, one for each
+SELECT job, planned FROM unnest($1::text[], $2::bigint[]) AS wanted (job, planned)
+ WHERE NOT EXISTS (SELECT FROM northstar.job_run j WHERE j.job = wanted.job AND j.planned = wanted.planned)
+ ORDER BY planned, job;
