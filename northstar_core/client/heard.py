@@ -64,7 +64,7 @@ class Heard:
                         qty, -qty * price * instrument(held.symbol).multiplier, price, "held as the session began",
                     ))  # fmt: skip
         if welcome.opened is not None:
-            self._session(welcome.opened)
+            self._session(e.SessionOpened(welcome.opened.ts, welcome.opened.label, welcome.opened.close))
 
     def note(self, seq: int, event: Any, cause: int = 0) -> None:
         """Keep an event under the desk's number."""

@@ -18,7 +18,6 @@ import msgspec
 
 from northstar_core.client.evidence import summary
 from northstar_core.client.heard import Heard
-from northstar_core.client.seat import LiveSeat
 from northstar_core.model.errors import NorthstarError, ProtocolError, SettingsError, StrategyError
 from northstar_core.model.wire import (
     HEADER,
@@ -30,14 +29,15 @@ from northstar_core.model.wire import (
     History,
     Leave,
     Refused,
-    StopAsked,
     Welcome,
     downwards,
     frame,
 )  # fmt: skip
+from northstar_core.model.world import StopRequested
 from northstar_core.research.result import Result
 from northstar_core.research.spec import PROGRESS_FILE, SUMMARY_FILE
 from northstar_core.strategy.base import Strategy
+from northstar_core.strategy.seat import FedSeat
 
 SESSION_VARIABLE = "NORTHSTAR_SESSION"  #: path of the file a launcher leaves for the kernel
 LARGEST_DOWN = 1 << 26
@@ -122,7 +122,8 @@ class Session:
     def __init__(self, strategy: Strategy, link: Connected) -> None:
         self.strategy, self.link = strategy, link
         self.heard = Heard()
-        self.seat: LiveSeat | None = None
+        self.seat: FedSeat | None = None
+        self.welcome: Welcome | None = None
         self.outcome, self.detail = "running", ""
         self._pipe: _Pipe | None = None
         self._sent: deque[Any] = deque(maxlen=KEPT)
@@ -185,7 +186,7 @@ class Session:
                 token=self.link.token, strategy=strategy.strategy_id, params=msgspec.to_builtins(strategy.params), code=self.link.code,
                 symbols=tuple(strategy.symbols), options_on=tuple(strategy.options_on), warm_up=strategy.warm_up,
                 quotes=kind.on_quote is not Strategy.on_quote, trades=kind.on_trade is not Strategy.on_trade,
-                resume="" if seat is None else seat.welcome.session, seen=0 if seat is None else seat.seq,
+                resume="" if seat is None else seat.place.session, seen=0 if seat is None else seat.seq,
             )
         )  # fmt: skip
         async with asyncio.timeout(WELCOME_S):
@@ -203,8 +204,8 @@ class Session:
         finally:
             beat.cancel()
 
-    def _welcomed(self, welcome: Welcome) -> LiveSeat:
-        seat = self.seat
+    def _welcomed(self, welcome: Welcome) -> FedSeat:
+        seat, self.welcome = self.seat, welcome
         if seat is not None and welcome.resumed:
             seat.resumed_at = seat.seq
             for message in list(self._sent):
@@ -216,7 +217,7 @@ class Session:
             self.strategy = type(self.strategy)(**msgspec.structs.asdict(self.strategy.params))
         self._sent.clear()
         self.heard.begin(welcome, self.strategy, self.link.code)
-        self.seat = LiveSeat(self.strategy, welcome, self.heard)
+        self.seat = FedSeat(self.strategy, welcome, welcome.seq, self.heard)
         return self.seat
 
     async def _next(self, pipe: _Pipe) -> Any:
@@ -233,26 +234,24 @@ class Session:
         except TimeoutError:
             return None
 
-    async def _hear(self, pipe: _Pipe, seat: LiveSeat, message: Any) -> None:
+    async def _hear(self, pipe: _Pipe, seat: FedSeat, message: Any) -> None:
         if isinstance(message, Batch):
             try:
-                seat.take(message)
+                seat.take(message.events)
             except StrategyError as error:
                 self._send(pipe, seat.asked)
                 pipe.send(Leave(pipe.next(), "failed", str(error)[:1000]))
                 raise
             self._send(pipe, seat.asked)
-            if seat.welcome.lockstep:
+            if seat.stopping is not None and not self._stop_by:
+                self.detail = seat.stopping.reason
+                self._stop_by = time.monotonic() + seat.stopping.grace_s * 0.8
+            if self._lockstep:
                 pipe.send(Beat(pipe.next(), seat.seq))
             self._keep_progress(PROGRESS_S)
             await asyncio.sleep(0)  # widgets and a Stop button get their turn
         elif isinstance(message, History):
-            seat.before(message)
-        elif isinstance(message, StopAsked):
-            if not self._stop_by:
-                self.detail = message.reason
-                self._stop_by = time.monotonic() + message.grace_s * 0.8
-                self._send(pipe, seat.stop(seat.welcome.now, message.reason))
+            seat.before(message.bars)
         elif isinstance(message, Refused):
             self._end("failed", f"{message.code}: {message.detail}")
             raise SessionError(f"the gateway refused a message: {message.code}: {message.detail}")
@@ -271,9 +270,13 @@ class Session:
         """Say that the loop is alive and how far the strategy is."""
         while True:
             await asyncio.sleep(every_s)
-            if self.seat is not None and not self.seat.welcome.lockstep:
+            if self.seat is not None and not self._lockstep:
                 pipe.send(Beat(pipe.next(), self.seat.seq))
             self._keep_progress(PROGRESS_S)
+
+    @property
+    def _lockstep(self) -> bool:
+        return self.welcome is not None and self.welcome.lockstep
 
     # ── ends ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +289,9 @@ class Session:
         self._end("stopped", "interrupted")
         if self._pipe is not None and self.seat is not None:
             try:
-                self._send(self._pipe, self.seat.stop(self.seat.welcome.now, "interrupted"))
+                now = max(self.seat.host.clock, 0 if self.welcome is None else self.welcome.now)
+                stop = StopRequested(now, self.seat.host.strategy_id, self.seat.place.account, "interrupted", 0.0)
+                self._send(self._pipe, self.seat.take([(self.seat.seq, stop)]))
                 self._pipe.send(Leave(self._pipe.next(), "stopped"))
             except (StrategyError, OSError):
                 pass
@@ -318,8 +323,7 @@ class Session:
             told = summary(self.result())
         except Exception as error:  # a run without a bar has no figures; the session ended all the same
             told = {"outcome": self.outcome, "detail": self.detail, "error": f"{type(error).__name__}: {error}"}
-        if self.seat is not None:
-            welcome = self.seat.welcome
+        if self.seat is not None and (welcome := self.welcome) is not None:
             told |= {
                 "strategy": welcome.strategy, "account": welcome.account, "session": welcome.session, "broker": welcome.broker,
                 "simulated": welcome.simulated, "last_seq": self.seat.seq,

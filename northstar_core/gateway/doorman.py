@@ -17,8 +17,19 @@ from northstar_core.gateway.tokens import TokenRefused
 from northstar_core.model import events as e
 from northstar_core.model.errors import NorthstarError
 from northstar_core.model.market import Bar
-from northstar_core.model.wire import Held, Hello, History, Login, StopAsked, Welcome, Works
-from northstar_core.model.world import BarsGiven, FrameRefused, SessionBegan, SessionLost, SessionResumed, TicksSkipped
+from northstar_core.model.wire import Hello, History, Login, Welcome
+from northstar_core.model.world import (
+    BarsGiven,
+    FrameRefused,
+    Held,
+    OpenSession,
+    SessionBegan,
+    SessionLost,
+    SessionResumed,
+    StopRequested,
+    TicksSkipped,
+    Works,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from northstar_core.gateway.gateway import Gateway
@@ -27,6 +38,7 @@ log = logging.getLogger("northstar.sessions")
 
 SILENT_S = 10.0  #: wall seconds without a word after which a session is given up
 RESUME_S = 5.0  #: wall seconds a dropped connection may take to come back
+LEAVE_S = 5.0  #: wall seconds strategies have when the gateway goes
 OPENING_S = 30.0  #: wall seconds a session waits for its account's broker
 BARS_A_FRAME = 500
 REFUSALS_A_SECOND = 20  #: refusals put on the record one by one; more are counted
@@ -94,22 +106,23 @@ class Doorman:
         began = SessionBegan(
             ts=now, strategy=name, account=grant.account, session=session, author=grant.strategy, params=hello.params,
             code=hello.code, symbols=hello.symbols, options_on=hello.options_on, quotes=hello.quotes, trades=hello.trades,
-            bar_ns=seat.bar_ns, cash=grant.cash, n=n,
+            bar_ns=seat.bar_ns, cash=grant.cash + holdings.cash, n=n,
+            held=tuple(Held(s, tuple(p.lots)) for s, p in sorted(holdings.positions.items()) if p.qty),
+            works=tuple(Works(o.intent, o.qty, o.cum_qty, o.status) for o in desk.working(grant.account, name)),
+            opened=OpenSession(state.session_open, state.today, state.session_close) if state.session_close else None,
         )  # fmt: skip
         cause = desk.note(began)
         bars = _merged(histories)
         for bar in bars:
-            seat.last_bar[bar.symbol] = bar.start
+            seat.wants.last_bar[bar.symbol] = bar.start
         for first in range(0, len(bars), BARS_A_FRAME):
             desk.note(BarsGiven(now, name, grant.account, tuple(bars[first : first + BARS_A_FRAME])), cause)
         broker = gateway.links[grant.account].broker
         connection.send(
             Welcome(
                 strategy=name, account=grant.account, session=session, broker=broker.kind, simulated=broker.simulated, n=n,
-                seq=desk.log.seq, now=now, speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=grant.cash + holdings.cash,
-                held=tuple(Held(s, tuple(p.lots)) for s, p in sorted(holdings.positions.items()) if p.qty),
-                works=tuple(Works(o.intent, o.qty, o.cum_qty, o.status) for o in desk.working(grant.account, name)),
-                opened=e.SessionOpened(state.session_open, state.today, state.session_close) if state.session_close else None,
+                seq=desk.log.seq, now=now, speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=began.cash, held=began.held,
+                works=began.works, opened=began.opened,
                 calendar=gateway.settings.desk.calendar, limits=grant.limits,
             )
         )  # fmt: skip
@@ -229,9 +242,17 @@ class Doorman:
         guest = self.guests.get(name)
         if guest is None:
             return False
-        guest.connection.send(StopAsked(reason, grace_s))
-        self._stopping.setdefault(name, time.monotonic() + grace_s)
+        self._ask_to_stop(guest.seat, reason, grace_s)
         return True
+
+    def _ask_to_stop(self, seat: Seat, reason: str, grace_s: float) -> None:
+        if seat.strategy_id in self._stopping:
+            return
+        desk = self.gateway.desk
+        self._stopping[seat.strategy_id] = time.monotonic() + grace_s
+        stop = StopRequested(self.gateway.clock.now(), seat.strategy_id, seat.account, reason, grace_s)
+        desk.tell(seat, stop, desk.note(stop))
+        desk.settle()
 
     def look_after(self) -> None:
         """Give up who is silent, too far behind, gone for good or does not stop."""
@@ -286,8 +307,11 @@ class Doorman:
     async def close(self) -> None:
         """Tell every strategy that the gateway goes; what they have working stays as it is."""
         for guest in list(self.guests.values()):
-            guest.connection.send(StopAsked("the gateway is going down", 1.0))
-        await asyncio.sleep(0)
+            self._ask_to_stop(guest.seat, "the gateway is going down", LEAVE_S)
+        for _ in range(int(LEAVE_S * 20)):
+            if not self.guests:
+                return
+            await asyncio.sleep(0.05)
 
 
 def _merged(histories: list[list[Bar]]) -> list[Bar]:

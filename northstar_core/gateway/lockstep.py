@@ -16,7 +16,8 @@ from typing import Any
 
 from northstar_core.gateway.sessions import Connection, Guest, Refusal, SessionServer
 from northstar_core.model.errors import NorthstarError
-from northstar_core.model.wire import Ask, Batch, Beat, Hello, History, Leave, Login, StopAsked, Welcome, frame
+from northstar_core.model.wire import Ask, Batch, Beat, Hello, History, Leave, Login, Welcome, frame
+from northstar_core.model.world import StopRequested
 
 WAIT_S = 60.0
 
@@ -86,7 +87,9 @@ class LockstepHost:
 
         def ask() -> None:
             if self._connection is not None:
-                self._connection.send(StopAsked("the tape has ended", 5.0))
+                account = self._welcome[0]
+                stop = StopRequested(self._seq(), self.strategy_id, account, "the tape has ended", 5.0)
+                self._connection.send(Batch([(self._seq(), stop)]))
 
         self._loop.call_soon_threadsafe(ask)
 

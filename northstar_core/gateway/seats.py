@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from northstar_core.model.instrument import Option, instrument
-from northstar_core.model.market import Bar, Halt, MarketEvent, Quote, Trade
+from northstar_core.model.market import MarketEvent, Quote
+from northstar_core.model.wants import Wants
 from northstar_core.model.wire import Hello, batch
 
 LAGS = 2_000  #: events waiting at which quotes are conflated
@@ -39,11 +39,9 @@ class Seat:
         self.strategy_id, self.account, self.session = strategy_id, account, session
         self.hello, self.bar_ns = hello, bar_ns
         self.outbox: list[Any] = []  #: always empty: what it asks for comes by itself
-        self.symbols = frozenset(hello.symbols)
-        self.underlyings = frozenset(hello.options_on)
+        self.wants = Wants(hello.symbols, hello.options_on, quotes=hello.quotes, trades=hello.trades, bar_ns=bar_ns)
         self.given = 0  #: last number put in a frame
         self.handled = 0  #: last number its kernel said it had handled
-        self.last_bar: dict[str, int] = {}  #: start of the last bar given, by symbol
         self._waiting: dict[int, tuple[str, bytes]] = {}  #: by number: symbol of a quote or "", and the event encoded
         self._quotes: dict[str, int] = {}  #: number of the quote of a symbol that waits
         self.skipped: list[int] = []
@@ -59,27 +57,12 @@ class Seat:
         return len(self._waiting) >= LOST
 
     def listens(self, symbol: str) -> bool:
-        """Whether it wants anything of a symbol: one of its own, or an option on an underlying whose chain it wants."""
-        if symbol in self.symbols:
-            return True
-        if not self.symbols and not self.underlyings:
-            return True
-        if self.underlyings and len(symbol) > 15:
-            found = instrument(symbol)
-            return isinstance(found, Option) and found.underlying in self.underlyings
-        return False
+        """Whether it wants anything of a symbol."""
+        return self.wants.listens(symbol)
 
     def hears(self, event: MarketEvent) -> bool:
-        """Whether it wants a market event of a symbol it listens to. A bar that it got as history is not given again."""
-        kind = type(event)
-        if kind is Bar:
-            if event.ts - event.start != self.bar_ns or event.start <= self.last_bar.get(event.symbol, -1):  # type: ignore[union-attr]
-                return False
-            self.last_bar[event.symbol] = event.start  # type: ignore[union-attr]
-            return True
-        if kind is Quote:
-            return self.hello.quotes or event.symbol not in self.symbols  # a chain is priced by its quotes
-        return kind is Halt or (kind is Trade and self.hello.trades)
+        """Whether it gets an event of a symbol it listens to."""
+        return self.wants.hears(event)
 
     def queue(self, seq: int, event: Any, data: bytes) -> None:
         """Take an event with its number, encoded."""

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from northstar_core.model.errors import ProtocolError
-from northstar_core.model.events import Decision, Event, Intent, SessionOpened
+from northstar_core.model.events import Decision, Event, Intent
 from northstar_core.model.market import Bar
-from northstar_core.model.order import OrderStatus, PlaceOrder
+from northstar_core.model.world import Held, OpenSession, Works
 
 PROTOCOL = 1
 LARGEST = 64 * 1024  #: bytes of a body that the gateway reads
@@ -84,22 +84,6 @@ ToGateway = Hello | Ask | Beat | Leave | Login | Request
 # ── downwards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What a strategy holds of a symbol as its session begins."""
-
-    symbol: str
-    lots: tuple[tuple[Decimal, Decimal], ...]  #: signed quantity and entry price, oldest first
-
-
-class Works(msgspec.Struct, frozen=True, array_like=True):
-    """An order of the strategy that works as its session begins."""
-
-    order: PlaceOrder
-    qty: Decimal
-    filled_qty: Decimal
-    status: OrderStatus
-
-
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The session is open."""
 
@@ -116,7 +100,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     cash: Decimal  #: its bankroll
     held: tuple[Held, ...] = ()
     works: tuple[Works, ...] = ()
-    opened: SessionOpened | None = None  #: the exchange's session that is open
+    opened: OpenSession | None = None
     calendar: str = "XNYS"
     resumed: bool = False  #: the session goes on where its connection dropped; nothing above counts but ``n``
     lockstep: bool = False  #: a ``Beat`` is awaited after every ``Batch``
@@ -137,13 +121,6 @@ class Batch(msgspec.Struct, frozen=True, tag=True):
     events: list[tuple[int, Event]]
 
 
-class StopAsked(msgspec.Struct, frozen=True, tag=True):
-    """The session is to end: ``on_stop`` runs, and ``Leave`` follows within ``grace_s``."""
-
-    reason: str
-    grace_s: float
-
-
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """What the client sent was refused; after a fatal one the connection is closed."""
 
@@ -160,7 +137,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-ToClient = Welcome | History | Batch | StopAsked | Refused | Answer
+ToClient = Welcome | History | Batch | Refused | Answer
 
 _encoder = msgspec.msgpack.Encoder()
 _up = msgspec.msgpack.Decoder(ToGateway)

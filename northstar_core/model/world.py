@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from northstar_core.model.market import Bar
-from northstar_core.model.order import Side
+from northstar_core.model.order import OrderStatus, PlaceOrder, Side
 
 
 class GatewayStarted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
@@ -113,6 +113,30 @@ class SessionLost(msgspec.Struct, frozen=True, gc=False, tag=True):
     policy: str  #: "cancel", "leave", "flatten"
 
 
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """What a strategy holds of a symbol as its session begins."""
+
+    symbol: str
+    lots: tuple[tuple[Decimal, Decimal], ...]  #: signed quantity and entry price, oldest first
+
+
+class Works(msgspec.Struct, frozen=True, array_like=True):
+    """An order of the strategy that works as its session begins."""
+
+    order: PlaceOrder
+    qty: Decimal
+    filled_qty: Decimal
+    status: OrderStatus
+
+
+class OpenSession(msgspec.Struct, frozen=True, array_like=True):
+    """The exchange's session that is open."""
+
+    ts: int
+    label: str
+    close: int
+
+
 class SessionBegan(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """A strategy's kernel is in its session from here on, and gets what it asked for; ``begun`` again after each restart of it."""
 
@@ -128,8 +152,11 @@ class SessionBegan(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True
     quotes: bool = False
     trades: bool = False
     bar_ns: int = 0
-    cash: Decimal = Decimal(0)
+    cash: Decimal = Decimal(0)  #: its bankroll, with what it earned and spent before
     n: int = 0  #: its ids go on from here
+    held: tuple[Held, ...] = ()
+    works: tuple[Works, ...] = ()
+    opened: OpenSession | None = None
 
 
 class BarsGiven(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -139,6 +166,16 @@ class BarsGiven(msgspec.Struct, frozen=True, gc=False, tag=True):
     strategy: str
     account: str
     bars: tuple[Bar, ...]
+
+
+class StopRequested(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A strategy is asked to end its session: its ``on_stop`` runs at this place of the log."""
+
+    ts: int
+    strategy: str
+    account: str
+    reason: str
+    grace_s: float  #: the wall's seconds it has
 
 
 class SessionResumed(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -190,6 +227,9 @@ World = (
     | FrameUnread
     | FrameRefused
     | SessionLost
+    | SessionBegan
+    | BarsGiven
+    | StopRequested
     | SessionResumed
     | TicksSkipped
     | OrderResent

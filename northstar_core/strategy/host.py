@@ -111,6 +111,7 @@ class StrategyHost:
             Quote: self._quote,
             Trade: self._trade,
             Halt: lambda event: None,
+            e.GrantChanged: lambda event: None,
             e.OrderSubmitted: self._submitted,
             e.OrderAccepted: self._accepted,
             e.OrderFilled: self._filled,

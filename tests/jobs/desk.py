@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from northstar_core.gateway.sessions import Connection, Refusal, SessionServer
-from northstar_core.model.wire import Beat, Hello, Leave, Login, Request, StopAsked, Welcome, frame
+from northstar_core.model.wire import Batch, Beat, Hello, Leave, Login, Request, Welcome, frame
+from northstar_core.model.world import StopRequested
 
 OPERATOR = "operator-of-the-test"
 TOKEN = "token-of-a-session-in-the-test"
@@ -18,7 +19,7 @@ TOKEN = "token-of-a-session-in-the-test"
 SESSION = """
 import asyncio, json, os
 from pathlib import Path
-from northstar_core.model.wire import Beat, Hello, Leave, StopAsked, downwards, frame, take
+from northstar_core.model.wire import Batch, Beat, Hello, Leave, downwards, frame, take
 
 path = Path(os.environ["NORTHSTAR_SESSION"])
 wiring = json.loads(path.read_text())
@@ -42,12 +43,12 @@ async def session(stay=True):
         except TimeoutError:
             continue
         while (body := take(buffer)) is not None:
-            if isinstance(message := downwards(body), StopAsked):
+            if isinstance(message := downwards(body), Batch):
                 writer.write(frame(Leave(n + 1, "stopped")))
                 await writer.drain()
                 (folder / "progress.json").write_text(json.dumps({"seq": 100 + n, "outcome": "stopped"}))
                 (folder / "summary.json").write_text(json.dumps({"broker": "paper", "simulated": True}))
-                return message.reason
+                return message.events[0][1].reason
 """
 
 
@@ -96,7 +97,8 @@ class Person:
         elif message.what == "stop":
             kernel = self.desk.kernels.get(message.args["strategy"])
             if kernel is not None:
-                kernel.connection.send(StopAsked(message.args["reason"], message.args["grace_s"]))
+                stop = StopRequested(1, kernel.hello.strategy, "paper-1", message.args["reason"], message.args["grace_s"])
+                kernel.connection.send(Batch([(101, stop)]))
             self.connection.answer(message.n, kernel is not None)
         else:
             self.connection.answer(message.n, answer)
