@@ -18,7 +18,6 @@ from northstar_core.cli.processes import DeskProcess
 from northstar_core.client.desk import DeskClient
 from northstar_core.model.errors import NorthstarError, SettingsError
 
-TOKEN_HOURS = 24.0
 DETACHED_S = 90.0  #: a detached run is in session by then, or says why not
 
 
@@ -72,7 +71,7 @@ def run_here(
     NorthstarError
         If it may not start, or did not complete.
     """
-    from northstar_core.jobs.live import mode_of, run_live
+    from northstar_core.jobs.live import run_live
 
     settings = config_of(home)
     entry = settings.accounts.get(account)
@@ -82,16 +81,9 @@ def run_here(
         status = desk.request("status")
         if entry.real_money:
             refuse_without_go(desk, account)
-    simulated = bool(status["accounts"][account]["simulated"])
-
-    async def token(strategy: str) -> str:
-        with DeskClient(home) as desk:
-            return str(desk.request("token", strategy=strategy, account=account, hours=TOKEN_HOURS)["token"])
-
-    shown = Progress(quiet)
     return run_live(
-        notebook, parameters, account=account, home=home, token=token, broker=entry.broker, simulated=simulated,
-        mode=mode_of(account, entry.real_money), day=status["session"].get("label") or "", on_progress=shown.step, **options,
+        notebook, parameters, account=account, home=home, day=status["session"].get("label") or "",
+        on_progress=Progress(quiet).step, **options,
     )  # fmt: skip
 
 
