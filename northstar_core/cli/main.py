@@ -33,6 +33,7 @@ class Lazy(click.Group):
         "runs": ("northstar_core.cli.runs", "runs"),
         "schedule": ("northstar_core.cli.schedule", "schedule"),
         "status": ("northstar_core.cli.desk", "status"),
+        "twins": ("northstar_core.cli.twins", "twins"),
         "up": ("northstar_core.cli.desk", "up"),
     }
 

@@ -152,6 +152,19 @@ class TwinAccount:
         self._gate(order_id, now)
         return self._tell(reports)
 
+    def trade(self, order_id: str, symbol: str, side: Side, qty: Decimal, price: Decimal) -> None:
+        """Book and tell a fill that the broker itself took the other side of, as for parts of a share."""
+        signed = qty if side is Side.BUY else -qty
+        books, now = self.broker.books, self.market.now()
+        books.cash -= signed * price
+        books.add("", symbol, signed)
+        exec_id = f"{order_id}-{len(self.executions) + 1}"
+        self._tell([ExecutionReport(now, order_id, ExecType.TRADE, exec_id, symbol, side, qty, price)])
+
+    def tell(self, order_id: str, what: ExecType) -> None:
+        """Tell what became of an order that is kept elsewhere."""
+        self._tell([ExecutionReport(self.market.now(), order_id, what)])
+
     # ── the market ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_market(self, events: list[MarketEvent]) -> None:

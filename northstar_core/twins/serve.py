@@ -9,11 +9,12 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from northstar_core.model.errors import SettingsError
 from northstar_core.twins.account import TwinAccount
-from northstar_core.twins.faults import Fault, Faults
+from northstar_core.twins.faults import Fault, Faults, faults_from_json
 from northstar_core.twins.market import TwinMarket
 
 NAMES = ("alpaca", "massive", "ibkr")
@@ -30,6 +31,29 @@ class Served:
         self.ports: dict[str, int] = {}
         self.accounts: dict[str, TwinAccount] = {}
         self.faults: dict[str, Faults] = {}
+
+        self._playing: asyncio.Task[None] | None = None
+
+    def play(self) -> None:
+        """Let the market run."""
+        self._playing = asyncio.create_task(self.market.run())
+        self.market.clock.start()
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait until told to stop; what breaks the market is raised at once."""
+        waiting = asyncio.create_task(stop.wait())
+        tasks: set[asyncio.Task[Any]] = {waiting, *([self._playing] if self._playing is not None else [])}
+        while not waiting.done():
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def close(self) -> None:
+        """End the market."""
+        if self._playing is not None:
+            self._playing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._playing
 
     def url(self, name: str, scheme: str = "http") -> str:
         """Return where a twin is."""
@@ -71,7 +95,9 @@ async def serve(
             twin: Any = import_module(f"northstar_core.twins.{name}")
             more = dict((options or {}).get(name, {}))
             if name in ACCOUNTS:
-                account = TwinAccount(market, ACCOUNTS[name], cash, more.pop("model", getattr(twin, "MODEL", None)), rules)
+                account = TwinAccount(
+                    market, ACCOUNTS[name], cash, more.pop("model", getattr(twin, "MODEL", None)), rules
+                )
                 served.accounts[name] = account
                 app = twin.app(market, account, rules, **more)
             else:
@@ -86,14 +112,28 @@ async def serve(
                     f"--{name} {port}: cannot listen ({error.strerror}); choose another port or 0"
                 ) from None
             served.ports[name] = runner.addresses[0][1]
+        stack.push_async_callback(served.close)
         if play:
-            task = asyncio.create_task(market.run())
-            stack.push_async_callback(_end, task)
-            market.clock.start()
+            served.play()
         yield served
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+def faults_by_twin(text: str, *, where: str) -> dict[str, list[Fault]]:
+    """Return rules from JSON: an object of lists by twin, or one list for every twin.
+
+    Raises
+    ------
+    SettingsError
+        If it is neither, or names another twin or an unknown kind of fault.
+    """
+    try:
+        raw = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{where}: not JSON ({error})") from None
+    by_twin = raw if isinstance(raw, dict) else dict.fromkeys(NAMES, raw)
+    unknown = sorted(set(by_twin) - set(NAMES))
+    if unknown:
+        raise SettingsError(f"{where}: no twin is called {unknown[0]!r}; there are {', '.join(NAMES)}")
+    return {
+        name: faults_from_json(msgspec.json.encode(rules), where=f"{where}: {name}") for name, rules in by_twin.items()
+    }
