@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
-from northstar_core.model.order import OrderType, PlaceOrder
+from northstar_core.model.order import OrderType, PlaceOrder, TimeInForce
 from northstar_core.sim.exchange import Update
 from northstar_core.twins.account import TwinAccount
 from northstar_core.twins.faults import Faults
@@ -102,12 +102,13 @@ class OrderBook:
         refusal = self.refusal(tickets)
         if refusal:
             return {"error": refusal, "action": "order_submit_error"}
-        return [self._answer(self._take(ticket), ticket) for ticket in tickets]
+        group = f"oco-{self._next_id}" if len(tickets) > 1 and all(ticket.single_group for ticket in tickets) else ""
+        return [self._answer(self._take(ticket, group), ticket) for ticket in tickets]
 
-    def _take(self, ticket: Ticket) -> TwinOrder:
+    def _take(self, ticket: Ticket, group: str) -> TwinOrder:
         now = self.account.market.now()
         parent = self._parent(ticket.parent) if ticket.parent else None
-        order = TwinOrder(self._next_id, f"ib-{self._next_id}", ticket, now, now)
+        order = TwinOrder(self._next_id, f"ib-{self._next_id}", ticket, now, now, group=group)
         self._next_id += 1
         self.orders[order.order_id] = order
         if ticket.coid:
@@ -120,7 +121,7 @@ class OrderBook:
             now, order.key, "", self.account.name, ticket.symbol, ticket.side, ticket.qty, ticket.order_type, ticket.limit_price,
             ticket.stop_price, ticket.tif, parent=parent.key if parent is not None else "",
         )  # fmt: skip
-        self.account.submit(place, extended=ticket.outside_rth and order.parent == 0)
+        self.account.submit(place, extended=ticket.outside_rth)
         return order
 
     def _tell_new(self, order: TwinOrder) -> None:
@@ -233,7 +234,7 @@ class OrderBook:
     def _on_update(self, update: Update) -> None:
         if isinstance(update, AccountActivity):
             return
-        order = self.orders.get(self._keys.get(update.order_id, 0)) or self._adopt(update.order_id)
+        order = self.orders.get(self._keys.get(update.order_id, 0)) or self._adopt(update)
         kind = update.exec_type
         if kind is ExecType.TRADE:
             self._on_fill(order, update)
@@ -251,23 +252,32 @@ class OrderBook:
         elif kind is ExecType.CANCEL_REJECTED:
             self._status(order, self._resting(order))
 
-    def _adopt(self, key: str) -> TwinOrder | None:
-        """Show an order that came into the account by another way: by phone, from another program."""
-        for queue in self.account.broker.working.values():
-            for working in queue:
-                if working.order.order_id == key:
-                    o = working.order
-                    ticket = Ticket(o.symbol, o.side, o.qty, o.order_type, o.tif, o.limit_price, o.stop_price)
-                    order = TwinOrder(self._next_id, key, ticket, o.ts, o.ts)
-                    self._next_id += 1
-                    self.orders[order.order_id] = order
-                    self._keys[key] = order.order_id
-                    self._tell_new(order)
-                    return order
-        return None
+    def _adopt(self, report: ExecutionReport) -> TwinOrder | None:
+        """Show an order that came into the account by another way: by phone, from another program.
+
+        One that filled at once is known by its fills alone.
+        """
+        working = (w.order for queue in self.account.broker.working.values() for w in queue)
+        found = next((order for order in working if order.order_id == report.order_id), None)
+        if found is not None:
+            ticket = Ticket(
+                found.symbol, found.side, found.qty, found.order_type, found.tif, found.limit_price, found.stop_price
+            )
+        elif report.exec_type is ExecType.TRADE and report.side is not None:
+            ticket = Ticket(report.symbol, report.side, report.qty, OrderType.MARKET, TimeInForce.DAY)
+        else:
+            return None
+        order = TwinOrder(self._next_id, report.order_id, ticket, report.ts, report.ts)
+        self._next_id += 1
+        self.orders[order.order_id] = order
+        self._keys[order.key] = order.order_id
+        self._tell_new(order)
+        return order
 
     def _on_fill(self, order: TwinOrder | None, report: ExecutionReport) -> None:
         if order is not None:
+            if order.filled == order.ticket.qty:  # known by its fills alone, and here is another
+                order.ticket = msgspec.structs.replace(order.ticket, qty=order.ticket.qty + report.qty)
             order.traded(report.symbol, report.qty, report.price, report.ts)
             if order.filled == order.ticket.qty:
                 order.over = True
@@ -277,6 +287,10 @@ class OrderBook:
             else:
                 self._row(order, progress(order))
         self.executions.add(order, report)
+        if order is not None and order.group.startswith("oco-"):
+            for other in tuple(self.orders.values()):
+                if other.group == order.group and other is not order and not other.over:
+                    self._do_cancel(other)
 
     def _on_session(self, ts: int, opens: bool) -> None:
         """Orders that waited for the open are at the exchange now."""
