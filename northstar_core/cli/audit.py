@@ -1,4 +1,4 @@
-"""``northstar audit`` and ``northstar replay``: believe the log because it adds up, and ask it why."""
+"""``northstar audit``: believe the log because it adds up, and ask it why."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def audit() -> None:
     """Verify stored logs, and explain orders and their absence."""
 
 
-def _recorded(run: Any, started: Any) -> Any:
+def recorded_run(run: Any, started: Any) -> Any:
+    """Return a backtest's run as its folder keeps it."""
     from northstar_core.jobs.rerun import Recorded
 
     return Recorded(Path(run.provenance.get("folder", "")), started)
 
 
-async def _started(reader: Any, run: Any) -> Any:
+async def started_of(reader: Any, run: Any) -> Any:
     """The run's first event."""
     from northstar_core.model.events import RunStarted
     from northstar_core.model.journal import decode
@@ -78,7 +79,7 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
         run = await reader.run(run_id)
         tape, missing = None, "not asked for"
         if with_data and run.events:
-            tape, missing = _tape(run, await _started(reader, run))
+            tape, missing = _tape(run, await started_of(reader, run))
         digest = None
         if tape is not None:
             feed = Feed(tape)
@@ -121,7 +122,7 @@ async def _why(order_id: str, run_id: str | None) -> Any:
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await _run_of(reader, run_id, order_id.rsplit("-", 2)[0])
-        with WhyOrder(order_id, _tape(run, await _started(reader, run))[0]) as asked:
+        with WhyOrder(order_id, _tape(run, await started_of(reader, run))[0]) as asked:
             async for row in reader.events(run.stream):
                 asked.feed(row.line)
             chain = asked.chain()
@@ -135,7 +136,7 @@ async def _why(order_id: str, run_id: str | None) -> Any:
 def _tape(run: Any, started: Any) -> tuple[Any, str]:
     """The market data the run consumed; where they are not at hand, None and why."""
     try:
-        return _recorded(run, started).again().tape, ""
+        return recorded_run(run, started).again().tape, ""
     except NorthstarError as error:
         return None, str(error)
 
@@ -164,7 +165,7 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await _run_of(reader, run_id, strategy)
-        started = await _started(reader, run)
+        started = await started_of(reader, run)
         if strategy not in started.strategies:
             raise SettingsError(
                 f"run {run.run_id} has no strategy {strategy!r}; it has {', '.join(started.strategies)}"
@@ -174,7 +175,7 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
         tape, _ = _tape(run, started)
 
         def replay(at: int) -> Any:
-            return reason_at(_recorded(run, started).again(), strategy, symbol, at)
+            return reason_at(recorded_run(run, started).again(), strategy, symbol, at)
 
         with WhyNot(strategy, symbol, ts, tape=tape, replay=replay if tape is not None else None) as asked:
             async for row in reader.events(run.stream):
@@ -199,38 +200,3 @@ def time_ns(text: str) -> int:
     if found.tzinfo is None:
         found = found.replace(tzinfo=ZoneInfo("America/New_York"))
     return round(found.timestamp() * 1000) * 10**6
-
-
-@click.command()
-@click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def replay(run: str | None, as_json: bool) -> None:
-    """Re-derive a recorded RUN, decision by decision, and compare. Exit status 0: identical; 1: not."""
-    comparison = asyncio.run(_replay(run))
-    if as_json:
-        import msgspec
-
-        show.as_json(msgspec.to_builtins(comparison))
-    elif comparison.identical:
-        click.echo(
-            f"{comparison.decisions} of {comparison.decisions} decisions identical, "
-            f"{comparison.lines} lines byte for byte"
-        )
-    else:
-        found = comparison.difference
-        click.echo(f"after {comparison.lines} identical lines ({comparison.decisions} decisions), at seq {found.seq}:")
-        click.echo(f"  recorded {found.recorded or 'nothing'}")
-        click.echo(f"  replayed {found.replayed or 'nothing'}")
-    sys.exit(0 if comparison.identical else 1)
-
-
-async def _replay(run_id: str | None) -> Any:
-    from northstar_core.research.replay import compare, replayed_lines
-    from northstar_core.store.postgres import open_database
-    from northstar_core.store.reader import Reader
-
-    async with open_database() as database, await Reader.open(database) as reader:
-        run = await reader.run(run_id)
-        started = await _started(reader, run)
-        recorded = [row.line async for row in reader.events(run.stream)]
-    return compare(recorded, replayed_lines(_recorded(run, started).again()))

@@ -28,7 +28,7 @@ class Lazy(click.Group):
         "order": ("northstar_core.cli.order", "order"),
         "positions": ("northstar_core.cli.order", "positions"),
         "preflight": ("northstar_core.cli.preflight", "preflight"),
-        "replay": ("northstar_core.cli.audit", "replay"),
+        "replay": ("northstar_core.cli.replay", "replay"),
         "run": ("northstar_core.cli.run", "run"),
         "runs": ("northstar_core.cli.runs", "runs"),
         "schedule": ("northstar_core.cli.schedule", "schedule"),

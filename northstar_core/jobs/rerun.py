@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from northstar_core.client.run import load_tape
 from northstar_core.jobs.notebook import Notebook, load_strategy
-from northstar_core.model.errors import SettingsError
+from northstar_core.model.errors import NorthstarError, SettingsError
 from northstar_core.model.events import RunStarted
 from northstar_core.model.tape import Tape
+from northstar_core.model.world import SessionBegan
 from northstar_core.research.backtest import Backtest
 from northstar_core.research.plugins import load_rules, plugin
 from northstar_core.research.spec import SPEC_FILE, RunSpec, read_spec
@@ -68,3 +70,41 @@ class Recorded:
             model=spec.broker.model(), simulator=plugin("broker", spec.simulator) if spec.simulator else None,
             rules=load_rules(spec.rules), code=spec.code,
         )  # fmt: skip
+
+
+class DeskCode:
+    """The strategies of a folder's notebooks, as a desk's replay wants them: by the author's name, with the parameters of then.
+
+    ``changed`` tells, by author's name, the hash of the strategy cell that ran and of the one that was replayed, where they differ.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.changed: dict[str, tuple[str, str]] = {}
+        self._found: dict[str, tuple[type[Strategy], str]] = {}
+
+    def make(self, began: SessionBegan) -> Strategy:
+        """Return the strategy of a session.
+
+        Raises
+        ------
+        SettingsError
+            If no notebook of the folder has a strategy of this name.
+        """
+        if began.author not in self._found:
+            self._look(began)
+        kind, sha256 = self._found[began.author]
+        then = began.code.get("strategy", "")
+        if then and then != sha256:
+            self.changed[began.author] = (then, sha256)
+        return kind(**began.params)
+
+    def _look(self, began: SessionBegan) -> None:
+        for path in sorted(self.folder.glob("*.ipynb")):
+            notebook = Notebook.read(path)
+            kind = load_strategy(notebook)
+            with suppress(NorthstarError):  # parameters that are another strategy's
+                if kind(**began.params).strategy_id == began.author:
+                    self._found[began.author] = (kind, notebook.strategy_sha256)
+                    return
+        raise SettingsError(f"{self.folder}: no notebook has strategy {began.author}; give its folder with --notebooks")
