@@ -32,11 +32,11 @@ class UnknownContractError(Exception):
 
 
 def derived_conid(symbol: str) -> int:
-    """Return the conid of a symbol: nine digits from its hash, options above shares so that a reader can tell."""
+    """Return the conid of a symbol: from its hash, options above shares so that a reader can tell."""
     if symbol in KNOWN:
         return KNOWN[symbol]
     number = int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8], "big")
-    base, room = (600_000_000, 300_000_000) if isinstance(instrument(symbol), Option) else (400_000_000, 200_000_000)
+    base, room = (600_000_000, 1_500_000_000) if isinstance(instrument(symbol), Option) else (400_000_000, 200_000_000)
     return base + number % room
 
 
@@ -95,6 +95,10 @@ class Contracts:
             self._refresh()
         return symbol in self._conids
 
+    def lists(self, symbol: str) -> bool:
+        """Tell whether a symbol is a stock's that is traded here."""
+        return self.knows(symbol) and isinstance(instrument(symbol), Equity)
+
     def symbol(self, conid: int | str) -> str:
         """Return the symbol of a conid.
 
@@ -145,7 +149,7 @@ class Contracts:
 
     def stocks(self, symbols: Iterable[str]) -> dict[str, list[Row]]:
         """Answer ``trsrv/stocks``: each symbol with its listings; a foreign one of the same name comes first."""
-        return {symbol: self._listings(symbol) if self.knows(symbol) else [] for symbol in symbols}
+        return {symbol: self._listings(symbol) if self.lists(symbol) else [] for symbol in symbols}
 
     def _listings(self, symbol: str) -> list[Row]:
         abroad = derived_conid(f"{symbol}/MEXI"[:12])

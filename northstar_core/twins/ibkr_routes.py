@@ -105,7 +105,7 @@ class Routes:
     async def _search(self, request: web.Request) -> web.Response:
         given = await body_of(request) if request.method == "POST" else dict(request.query)
         symbol = str(given.get("symbol", ""))
-        if not self._contracts.knows(symbol):
+        if not self._contracts.lists(symbol):
             raise Refusal(400, "No symbol found")
         self._session.searched.add(symbol)
         return _answer(self._contracts.search(symbol))
