@@ -25,6 +25,7 @@ from northstar_core.store.parts import Events, Statement, statement
 from northstar_core.store.postgres import Database, Role
 from northstar_core.store.projection import Changes
 from northstar_core.store.queries import SQL
+from northstar_core.store.recent import RecentTicks, Ticks
 from northstar_core.store.ticks import Block, Blocks
 
 LINGER_S = 0.002  #: ticks alone wait so long for others to come along, or for an event, which takes them with it
@@ -40,6 +41,7 @@ class DeskParcel(NamedTuple):
     events: Events
     changes: Changes
     ticks: list[Block]
+    runs: list[Ticks]
     end: Head  #: of the events once it is in
     last: int  #: highest number in it
     size: int
@@ -72,6 +74,7 @@ class DeskWriter(EventWriter):
         self._loose: list[Block] = []  #: committed, perhaps not on the disk
         self._again: list[Block] = []  #: of those, what a crash has lost
         self._look = False  #: the session has ended
+        self._recent: RecentTicks | None = None
         self._statements: dict[str, Any] = {}
         self._loop = asyncio.get_running_loop()
 
@@ -146,6 +149,8 @@ class DeskWriter(EventWriter):
         await self._ensure_partitions(connection, self.next_seq, self.next_seq)
         if self.head.seq:
             await self._take_up_projection(connection)
+        self._recent = RecentTicks(self.database, self.stream, self.epoch)
+        await self._recent.begin(head["tick_seq"])
         self._use(connection)
         self._task = asyncio.create_task(self._write_all(), name=f"writer of {self.run_id}")
 
@@ -280,7 +285,11 @@ class DeskWriter(EventWriter):
         if self._timer is not None:
             self._timer.cancel()
         self._due = True
-        await super().close()
+        try:
+            await super().close()
+        finally:
+            if self._recent is not None:
+                await self._recent.close()
 
     # ── the task ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,7 +309,7 @@ class DeskWriter(EventWriter):
         size, self._size, self._due = self._size, 0, False
         self._look = False
         end = Head(events.columns[0][-1], events.columns[8][-1]) if len(events) else self.head
-        parcel = DeskParcel(events, self._projection.take(), self._blocks.take(), end, self._last, size)
+        parcel = DeskParcel(events, self._projection.take(), *self._blocks.take(), end, self._last, size)
         waits = bool(len(events)) or len(self._loose) > LOOSE_MAX
         try:
             await self._transact(parcel, waits)
@@ -317,6 +326,8 @@ class DeskWriter(EventWriter):
             self._loose += parcel.ticks
         if self.on_durable is not None:
             self.on_durable(self.durable)
+        if parcel.runs and self._recent is not None:
+            self._recent.add(parcel.runs)
         async with self._done:
             self._done.notify_all()
 

@@ -98,10 +98,6 @@ SELECT * FROM northstar.positions WHERE stream = $1 ORDER BY account, strategy, 
 -- What was refused in a stream, oldest first. $1 stream
 SELECT * FROM northstar.denials WHERE stream = $1 ORDER BY seq;
 
--- tick_blocks --
--- The newest tick blocks of a stream that hold a symbol, newest first. $1 stream, $2 symbol
-SELECT first_seq, payload FROM northstar.ticks WHERE stream = $1 AND symbols @> ARRAY[$2] ORDER BY first_seq DESC;
-
 -- ticks_between --
 -- The tick blocks of a stream in order. $1 stream, $2 first seq, $3 last seq
 SELECT first_seq, payload FROM northstar.ticks
@@ -258,3 +254,41 @@ SELECT * FROM northstar.job_run WHERE outcome = 'running' ORDER BY planned, job;
 SELECT job, planned FROM unnest($1::text[], $2::bigint[]) AS wanted (job, planned)
  WHERE NOT EXISTS (SELECT FROM northstar.job_run j WHERE j.job = wanted.job AND j.planned = wanted.planned)
  ORDER BY planned, job;
+
+-- put_recent --
+-- The newest ticks of symbols, slot by slot, if no later epoch has begun. $1 stream, $2 epoch, then columns: $3 symbol, $4 slot, $5 first_seq, $6 last_seq, $7 payload
+WITH unwaited AS (SELECT set_config('synchronous_commit', 'off', true)),
+     ours AS MATERIALIZED (SELECT FROM unwaited, northstar.stream_head WHERE stream = $1::integer AND epoch = $2::integer)
+INSERT INTO northstar.recent_ticks AS t (stream, symbol, slot, first_seq, last_seq, payload)
+SELECT $1::integer, new.*
+  FROM unnest($3::text[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bytea[]) AS new, ours
+    ON CONFLICT (stream, symbol, slot) DO UPDATE
+   SET first_seq = EXCLUDED.first_seq, last_seq = EXCLUDED.last_seq, payload = EXCLUDED.payload;
+
+-- clear_recent --
+-- Forget the ring: what it lacks can no longer be told. $1 stream
+DELETE FROM northstar.recent_ticks WHERE stream = $1;
+
+-- recent_slots --
+-- Where each symbol's ring ends, and how far it is complete, in the row of no symbol. $1 stream
+SELECT DISTINCT ON (symbol) symbol, slot, first_seq, last_seq FROM northstar.recent_ticks
+ WHERE stream = $1 ORDER BY symbol, last_seq DESC;
+
+-- blocks_after --
+-- Tick blocks that end beyond a number, to write on. $1 stream, $2 seq, $3 longest block, $4 limit
+SELECT first_seq, payload FROM northstar.tick_block
+ WHERE stream = $1 AND first_seq > $2::bigint - $3::bigint AND first_seq + n > $2 + 1 ORDER BY first_seq LIMIT $4;
+
+-- recent --
+-- A symbol's ring, and in the row of no symbol how far it is complete. $1 stream, $2 symbol
+SELECT symbol, slot, first_seq, last_seq, payload FROM northstar.newest_ticks
+ WHERE stream = $1 AND symbol IN ('', $2) ORDER BY first_seq;
+
+-- blocks_with --
+-- Tick blocks of a range that hold a symbol, newest first. $1 stream, $2 symbol, $3 from, $4 to, longest block $5
+SELECT first_seq, payload FROM northstar.ticks
+ WHERE stream = $1 AND symbols @> ARRAY[$2] AND first_seq > $3::bigint - $5::bigint AND first_seq <= $4 ORDER BY first_seq DESC;
+
+-- tick_partitions --
+-- The ranges of numbers whose ticks are kept.
+SELECT first_seq, last_seq FROM northstar.tick_partitions ORDER BY first_seq;

@@ -14,7 +14,7 @@ from northstar_core.model.errors import StoreError
 from northstar_core.model.market import MarketEvent
 from northstar_core.store.postgres import Database, Role
 from northstar_core.store.queries import SQL
-from northstar_core.store.ticks import ticks_of
+from northstar_core.store.ticks import BLOCK, SLOTS, ticks_of, ticks_of_slot, ticks_of_symbol
 
 LAST_SEQ = 2**63 - 1
 FETCH = 5_000  #: rows a round trip
@@ -178,12 +178,40 @@ class Reader:
                         yield seq, tick
 
     async def last_ticks(self, stream: int, symbol: str, n: int = 1) -> list[tuple[int, MarketEvent]]:
-        """Return the newest stored market events of a symbol with their numbers, oldest first."""
-        found: list[tuple[int, MarketEvent]] = []
-        async with self._connection.transaction(readonly=True):
-            async for row in self._connection.cursor(SQL["tick_blocks"], stream, symbol, prefetch=10):
-                block = list(enumerate(ticks_of(row["payload"]), row["first_seq"]))
-                found.extend((seq, tick) for seq, tick in reversed(block) if tick.symbol == symbol)
-                if len(found) >= n:
-                    break
-        return found[:n][::-1]
+        """Return the newest stored market events of a symbol with their numbers, oldest first.
+
+        Up to about a thousand are found at once where a desk wrote them; for more, blocks of all symbols are searched.
+        """
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            since = until = 0  # where no ring is kept, everything is newer than it
+            ring: list[tuple[int, MarketEvent]] = []
+            slots = 0
+            for row in await self._connection.fetch(SQL["recent"], stream, symbol):
+                if row["symbol"]:
+                    ring += ticks_of_slot(symbol, row["payload"])
+                    slots += 1
+                else:
+                    since, until = row["first_seq"], row["last_seq"]
+            found = await self._newest(stream, symbol, n, until + 1, LAST_SEQ)
+            found = [*ring, *found]
+            # a ring that has not gone round holds all there is since it was begun
+            before = ring[0][0] if slots == SLOTS else since + 1
+            if len(found) < n and before > 1:
+                found = [*await self._newest(stream, symbol, n - len(found), 1, before - 1), *found]
+        return found[-n:]
+
+    async def _newest(self, stream: int, symbol: str, n: int, first: int, last: int) -> list[tuple[int, MarketEvent]]:
+        """Return a symbol's newest events between two numbers, from the blocks."""
+        found: list[list[tuple[int, MarketEvent]]] = []
+        missing = n
+        async for row in self._connection.cursor(SQL["blocks_with"], stream, symbol, first, last, BLOCK, prefetch=100):
+            block = ticks_of_symbol(row["first_seq"], row["payload"], symbol)
+            found.append([(seq, tick) for seq, tick in block if first <= seq <= last])
+            missing -= len(found[-1])
+            if missing <= 0:
+                break
+        return [item for part in reversed(found) for item in part]
+
+    async def kept_ticks(self) -> list[tuple[int, int]]:
+        """Return the ranges of numbers, in order, whose ticks retention has not dropped or that were never written."""
+        return [tuple(row) for row in await self._connection.fetch(SQL["tick_partitions"])]
