@@ -39,19 +39,20 @@ limits = "careful"                # its [limits.careful.account] binds all its s
 reconcile_s = 60                  # how often books are compared with the broker's, seconds
 on_session_lost = "cancel"        # a strategy's kernel is gone: cancel its orders, leave them, or flatten its positions too
 
-# Alpaca, its paper account. For real money: live = true and secrets from files.
+# Alpaca, its paper account. For real money: live = true, options = { url = "https://api.alpaca.markets" }, secrets from files.
 #[accounts.alpaca-1]
 #broker = "alpaca"
 #live = false
 #limits = "careful"
 #secrets = { key = "file:~/.config/northstar/alpaca.key", secret = "file:~/.config/northstar/alpaca.secret" }
 
-# Interactive Brokers, through a Client Portal gateway that runs on this machine and that you have logged in to.
+# Interactive Brokers, through a Client Portal gateway that runs on this machine and that you have logged in to. Accounts named
+# DU… are paper accounts; any other is real money and needs live = true.
 #[accounts.ibkr-1]
 #broker = "ibkr"
 #live = false
 #limits = "careful"
-#options = { url = "https://localhost:5000/v1/api", account = "DU1234567" }
+#options = { url = "https://localhost:5000/v1/api", account_id = "DU1234567", self_signed = true }
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any
-from urllib.parse import urlsplit
 
-from northstar_core.brokers.base import is_loopback
 from northstar_core.gateway.references import is_reference, kind_of
 from northstar_core.gateway.settings import AccountSettings, FeedSettings, JobSettings, Settings
+from northstar_core.gateway.settings_links import (
+    broker_options,
+    near,
+    plain_options,
+    scaled,
+    secret_reference,
+    shown,
+    url_of,
+)
 from northstar_core.model.errors import DataError, SettingsError
 from northstar_core.model.instrument import instrument
 from northstar_core.model.limit_sets import LimitSet
@@ -23,14 +27,12 @@ BROKERS = ("alpaca", "ibkr", "paper")  #: ours; others by entry point ``northsta
 FEEDS = ("massive",)  #: ours; others by entry point ``northstar.feeds``
 BROKER_GROUP, FEED_GROUP = "northstar.live_brokers", "northstar.feeds"
 KNOWN_CALENDARS = ("XNYS", "XNAS", "24/7")  #: need no look into the library, which takes a second to load
+LONGEST_NAME = 24  #: of a strategy on the desk: an order id made of more is longer than brokers take
 KNOWN_YEAR_NS = 1_735_689_600 * 10**9  #: 2025
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_STRATEGY = re.compile(r"[a-z0-9][a-z0-9_]{0,23}")  # an order id made of more is longer than brokers take
+_STRATEGY = re.compile(r"[a-z0-9][a-z0-9_]{0,23}")
 _MOMENT = re.compile(r"(open|close)(?:([+-])((?:\d{1,5}[hms])+))?|([01]\d|2[0-3]):[0-5]\d")
-_SECRET_OPTION = re.compile(
-    r"(^|_)(key|secret|password|passwd|token|credential|credentials|api_?key|key_id)(_|$)", re.IGNORECASE
-)
 
 #: a larger number is a slip of the pen (5 for 5 %, milliseconds for seconds), not a limit
 _LARGEST: dict[str, Decimal] = {
@@ -77,14 +79,14 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _grants(settings)
     yield from _schedule(settings)
     if settings.alerts.webhook:
-        yield from _reference("alerts.webhook", settings.alerts.webhook)
+        yield from secret_reference("alerts.webhook", settings.alerts.webhook)
     if settings.clock is not None:
-        yield from _scaled(settings)
+        yield from scaled(settings)
 
 
 def _desk(settings: Settings) -> Iterator[str]:
     if not _NAME.fullmatch(settings.desk.name):
-        yield f"desk.name: {_shown(settings.desk.name)} is no name: small letters, digits, - and _, up to 32"
+        yield f"desk.name: {shown(settings.desk.name)} is no name: small letters, digits, - and _, up to 32"
     yield from _calendar("desk.calendar", settings.desk.calendar)
 
 
@@ -105,10 +107,10 @@ def _feed(where: str, name: str, feed: FeedSettings) -> Iterator[str]:
     yield from _kind(f"{where}.kind", feed.kind, FEEDS, FEED_GROUP, "feed")
     for key, url, schemes in (("ws", feed.ws, ("ws", "wss")), ("rest", feed.rest, ("http", "https"))):
         if url:
-            yield from _url(f"{where}.{key}", url, schemes)
-    yield from _options(f"{where}.options", feed.options, "key")
+            yield from url_of(f"{where}.{key}", url, schemes)
+    yield from plain_options(f"{where}.options", feed.options, "key")
     if feed.key:
-        yield from _reference(f"{where}.key", feed.key)
+        yield from secret_reference(f"{where}.key", feed.key)
     elif feed.kind in FEEDS:
         yield f"{where}.key: is missing; give a reference: file:PATH or env:NAME"
 
@@ -122,9 +124,10 @@ def _account(settings: Settings, where: str, name: str, account: AccountSettings
         yield from _known(f"{where}.feed", account.feed, settings.feeds, "feed")
     elif len(settings.feeds) > 1:
         yield f"{where}.feed: is missing; there are {', '.join(settings.feeds)}"
-    yield from _options(f"{where}.options", account.options, "secrets")
+    yield from plain_options(f"{where}.options", account.options, "secrets")
+    yield from broker_options(where, name, account)
     for key, reference in account.secrets.items():
-        yield from _reference(f"{where}.secrets.{key}", reference)
+        yield from secret_reference(f"{where}.secrets.{key}", reference)
         if account.real_money and is_reference(reference) and kind_of(reference) != "file":
             yield f"{where}.secrets.{key}: an account with real money takes its secrets from files alone: file:PATH, mode 0400"
     simulated = account.broker == "paper"
@@ -177,13 +180,19 @@ def _grants(settings: Settings) -> Iterator[str]:
     for i, grant in enumerate(settings.grants, 1):
         where = f"grants[{i}]"
         if not _STRATEGY.fullmatch(grant.strategy) or grant.strategy == "external":
-            yield f"{where}.strategy: {_shown(grant.strategy)} is no strategy's name: small letters, digits and _, up to 24"
+            yield f"{where}.strategy: {shown(grant.strategy)} is no strategy's name: small letters, digits and _, up to 24"
         yield from _known(f"{where}.account", grant.account, settings.accounts, "account")
         yield from _known(f"{where}.limits", grant.limits, settings.limits, "limit set")
         if (grant.strategy, grant.account) in seen:
             yield f"{where}: {grant.strategy} has a grant in {grant.account} already; write one"
         seen.add((grant.strategy, grant.account))
         yield from _symbols(where, grant.symbols)
+        taken = grant.strategy in {other.strategy for other in settings.grants[: i - 1]}
+        long = len(grant.strategy) + len(grant.account) + 1 - LONGEST_NAME
+        account = settings.accounts.get(grant.account)
+        if taken and long > 0 and account is not None and account.broker != "paper":
+            # its second account is in its name on the desk, and so in every order id; see gateway.desk_names
+            yield f"{where}: order ids of {grant.strategy}@{grant.account} would be too long by {long}; move it before its others"
         if grant.cash <= 0:
             yield f"{where}.cash: must be above zero"
         if grant.max_order_age_s is not None and not 1 <= grant.max_order_age_s <= 30 * 86_400:
@@ -214,7 +223,7 @@ def _schedule(settings: Settings) -> Iterator[str]:
     for i, job in enumerate(settings.schedule, 1):
         where = f"schedule[{i}]"
         if not _NAME.fullmatch(job.name):
-            yield f"{where}.name: {_shown(job.name)} is no name: small letters, digits, - and _, up to 32"
+            yield f"{where}.name: {shown(job.name)} is no name: small letters, digits, - and _, up to 32"
         if job.name in names:
             yield f"{where}.name: there is a job {job.name} already"
         names.add(job.name)
@@ -225,11 +234,11 @@ def _schedule(settings: Settings) -> Iterator[str]:
 
 def _job(where: str, job: JobSettings) -> Iterator[str]:
     if not job.notebook.endswith(".ipynb"):
-        yield f"{where}.notebook: {_shown(job.notebook)} is no notebook; give a path that ends in .ipynb"
+        yield f"{where}.notebook: {shown(job.notebook)} is no notebook; give a path that ends in .ipynb"
     moments = {key: _MOMENT.fullmatch(getattr(job, key)) for key in ("start", "stop")}
     for key, found in moments.items():
         if found is None:
-            yield f"{where}.{key}: {_shown(getattr(job, key))} is no moment; write open or close, such as open-5m, close+10m or 09:10"
+            yield f"{where}.{key}: {shown(getattr(job, key))} is no moment; write open or close, such as open-5m, close+10m or 09:10"
         elif abs(_offset(found)) > 86_400:
             yield f"{where}.{key}: {getattr(job, key)} is more than a day from its session"
     start, stop = moments["start"], moments["stop"]
@@ -247,97 +256,14 @@ def _offset(moment: re.Match[str]) -> int:
     return -seconds if moment[2] == "-" else seconds
 
 
-def _scaled(settings: Settings) -> Iterator[str]:
-    """Simulated time is allowed with twins on this machine only; they speak plain http, which no real service does."""
-    clock = settings.clock
-    assert clock is not None
-    if not 0.1 <= clock.speed <= 10_000:
-        yield f"clock.speed: {clock.speed:g} is not between 0.1 and 10000"
-    try:
-        if datetime.fromisoformat(clock.desk).tzinfo is None:
-            yield "clock.desk: has no offset; write 2024-03-04T09:25:00-05:00"
-    except ValueError:
-        yield f"clock.desk: {_shown(clock.desk)} is no time; write 2024-03-04T09:25:00-05:00"
-    if clock.wall < 0:
-        yield "clock.wall: must be zero or more: Unix seconds"
-    far = "a clock of another speed goes with simulated brokers and feeds on this machine only"
-    for name, feed in settings.feeds.items():
-        for key, url in (("ws", feed.ws), ("rest", feed.rest)):
-            if not url or not _is_twin(url):
-                yield f"feeds.{name}.{key}: {url or 'the real one'}: {far}; use http or ws to 127.0.0.1, or remove [clock]"
-    for name, account in settings.accounts.items():
-        if account.broker == "paper":
-            continue
-        where = f"accounts.{name}.options"
-        urls = dict(_urls(account.options))
-        if not urls:
-            yield f"{where}: the real one: {far}; give URLs with http or ws to 127.0.0.1, or remove [clock]"
-        for key, url in urls.items():
-            if not _is_twin(url):
-                yield f"{where}.{key}: {url}: {far}; use http or ws to 127.0.0.1, or remove [clock]"
-
-
-def _is_twin(url: str) -> bool:
-    return is_loopback(url) and urlsplit(url).scheme in ("http", "ws")
-
-
-def _options(where: str, options: dict[str, Any], home: str) -> Iterator[str]:
-    for key in options:
-        if _SECRET_OPTION.search(key):
-            yield f"{where}.{key}: a secret is no option; put a reference such as file:PATH into {home}"
-    for key, url in _urls(options):
-        yield from _url(f"{where}.{key}", url, ("http", "https", "ws", "wss"))
-
-
-def _urls(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every text that is a URL, at any depth."""
-    for key, value in options.items():
-        if isinstance(value, str) and "://" in value:
-            yield key, value
-        elif isinstance(value, dict):
-            yield from ((f"{key}.{inner}", url) for inner, url in _urls(value))
-        elif isinstance(value, list):
-            yield from ((f"{key}.{inner}", url) for inner, url in _urls({str(i): v for i, v in enumerate(value, 1)}))
-
-
-def _url(where: str, url: str, schemes: tuple[str, ...]) -> Iterator[str]:
-    try:
-        found = urlsplit(url)
-        _ = found.port
-    except ValueError:
-        yield f"{where}: is no URL"
-        return
-    if found.scheme not in schemes or not found.hostname:
-        yield f"{where}: is no URL of {' or '.join(schemes)}"
-    elif found.username or found.password or found.query:
-        yield f"{where}: a URL with a login or a query may hold a secret; give it without"
-    elif found.scheme in ("http", "ws") and not is_loopback(url):
-        yield f"{where}: {found.scheme}://{found.hostname} is not encrypted; use {found.scheme}s"
-
-
 def _kind(where: str, name: str, ours: tuple[str, ...], group: str, what: str) -> Iterator[str]:
     if name not in ours:
         have = (*ours, *sorted(entry.name for entry in entry_points(group=group)))
         if name not in have:
-            yield f"{where}: {_shown(name)} is no {what}; there are {', '.join(have)}{_near(name, have)}"
+            yield f"{where}: {shown(name)} is no {what}; there are {', '.join(have)}{near(name, have)}"
 
 
 def _known(where: str, name: str, have: Iterable[str], what: str) -> Iterator[str]:
     names = list(have)
     if name not in names:
-        yield f"{where}: {_shown(name)} is no {what}; there are {', '.join(names) or 'none'}{_near(name, names)}"
-
-
-def _near(name: str, have: Iterable[str]) -> str:
-    near = get_close_matches(name, list(have), 1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _reference(where: str, text: str) -> Iterator[str]:
-    """The text itself is not shown: it may be the secret."""
-    if not is_reference(text):
-        yield f"{where}: is no reference; a secret is not written here: give file:PATH, env:NAME or keyring:SERVICE/NAME"
-
-
-def _shown(text: str) -> str:
-    return repr(text) if len(text) <= 40 else repr(text[:37] + "…")
+        yield f"{where}: {shown(name)} is no {what}; there are {', '.join(names) or 'none'}{near(name, names)}"
