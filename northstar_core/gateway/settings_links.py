@@ -94,6 +94,7 @@ def _is_twin(url: str) -> bool:
 
 
 def plain_options(where: str, options: dict[str, Any], home: str) -> Iterator[str]:
+    """Yield what no option may be: a secret, or a URL that cannot be one; ``home`` is where secrets go."""
     for key in options:
         if _SECRET_OPTION.search(key):
             yield f"{where}.{key}: a secret is no option; put a reference such as file:PATH into {home}"
@@ -113,6 +114,7 @@ def _urls(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def url_of(where: str, url: str, schemes: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is wrong with a URL: none of these schemes, with a login in it, or not encrypted beyond this machine."""
     try:
         found = urlsplit(url)
         _ = found.port
@@ -134,9 +136,11 @@ def secret_reference(where: str, text: str) -> Iterator[str]:
 
 
 def near(name: str, have: Iterable[str]) -> str:
+    """Return a hint at the name that was probably meant; empty where none is near."""
     near = get_close_matches(name, list(have), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def shown(text: str) -> str:
+    """Return a text as an error may show it: short."""
     return repr(text) if len(text) <= 40 else repr(text[:37] + "…")
