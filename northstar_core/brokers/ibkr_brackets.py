@@ -13,8 +13,10 @@ from decimal import Decimal
 import msgspec
 
 from northstar_core.brokers.ibkr_lives import Life
+from northstar_core.model.order import OrderType
 
 ZERO = Decimal(0)
+STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class Brackets:
             if not (entry.end is not None or filled >= entry.terms.qty):
                 continue
             left = filled - sum((self._booked(life) for life in exits.values()), ZERO)
-            for life in exits.values():
+            for life in sorted(exits.values(), key=lambda life: life.order.order_type not in STOPS):  # protection first
                 action = self._about(life, filled, left)
                 if action is not None:
                     out.append(action)

@@ -147,7 +147,8 @@ def number(value: Any) -> Decimal | None:
         raise Unreadable(f"{str(value)[:40]!r} is no number") from None
     if not found.is_finite():
         raise Unreadable(f"{value} is no number")
-    return found
+    whole_part = found.to_integral_value()
+    return whole_part if found == whole_part else found
 
 
 def whole(value: Any) -> int:
