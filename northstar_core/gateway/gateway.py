@@ -33,6 +33,7 @@ from northstar_core.gateway.tokens import Tokens
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant
 from northstar_core.model.instrument import Combo, Instrument, Option
+from northstar_core.model.journal import decode
 from northstar_core.model.ports import Clock
 from northstar_core.model.tick_digest import TABLE
 from northstar_core.model.world import AlertRaised, GatewayStarted
@@ -155,6 +156,9 @@ class Gateway:
                 self.links[name].heard(claim)
 
             broker: Any = self._make_broker(name, heard, self)
+            if hasattr(broker, "restore"):
+                blotter = desk.engine.state.blotter
+                broker.restore(desk.engine.books(), blotter.orders.values(), blotter.exec_ids)
             link = self.links[name] = Link(name, broker, desk, self.clock, reconcile_s=account.reconcile_s)
             desk.dispatchers[name] = link
             if hasattr(broker, "on_market"):
@@ -197,10 +201,11 @@ class Gateway:
         desk, declared, last = self.desk, 0, 0
         async with await Reader.open(self.database) as reader:
             run = await reader.run(self.settings.desk.name)
-            async for seq, event in reader.desk_events(run.stream):
-                self.recovery.apply(seq, event)
+            async for row in reader.events(run.stream):
+                event = decode(row.payload)
+                self.recovery.apply(row.seq, event)
                 if type(event) is e.TapeRead and event.table == TABLE:
-                    declared, last = event.first_row + event.rows, seq
+                    declared, last = event.first_row + event.rows, row.seq
             undeclared = [tick async for _, tick in reader.ticks(run.stream, last + 1)]
         desk.log.ticks = declared + len(undeclared)
         desk.consumed_before(declared, undeclared)
