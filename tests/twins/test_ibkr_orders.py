@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -331,5 +333,54 @@ def test_an_order_that_the_exchange_rejects_becomes_inactive() -> None:
         assert answer["order_status"] == "Inactive"
         (row,) = await room.live()
         assert (row["status"], row["text"]) == ("Inactive", "no shares to borrow")
+
+    in_room(scene)
+
+
+def test_a_modification_that_comes_too_late_changes_nothing() -> None:
+    async def scene(room: Room) -> None:
+        (answer,) = await room.order(price=599.00, quantity=10)
+        path = f"iserver/account/{ACCOUNT}/order/{answer['order_id']}"
+        room.fault("order.modify", "delay", delay_s=0.05)
+        (changed,) = await room.post(path, ticket(price=597.00, quantity=10))
+        assert changed["order_id"] == answer["order_id"]
+        room.step(30)  # it fills at its old price first
+        later = asyncio.Event()  # timers of one loop go off in the order in which they are due
+        asyncio.get_running_loop().call_later(0.06, later.set)
+        await later.wait()
+        (row,) = await room.live()
+        assert (row["status"], row["price"]) == ("Filled", "599.00")
+        status, error = await room.call("POST", path, ticket(price=597.00, quantity=10))
+        assert status == 400 and "state: Filled" in error["error"]
+
+    in_room(scene)
+
+
+def test_a_quantity_below_what_has_filled_is_refused_and_the_order_works_on() -> None:
+    async def scene(room: Room) -> None:
+        (answer,) = await room.order(price=600.12, quantity=100, side="BUY")
+        assert answer["order_status"] == "Submitted"
+        path = f"iserver/account/{ACCOUNT}/order/{answer['order_id']}"
+        refusal = await room.post(path, ticket(price=600.12, quantity=30))
+        assert "has filled already" in refusal["error"]
+        (row,) = await room.live()
+        assert (row["sizeAndFills"], row["status"]) == ("40/100", "Submitted")
+        await room.post(path, ticket(price=600.12, quantity=50))
+        room.step(20)
+        (row,) = await room.live()
+        assert (row["sizeAndFills"], row["status"], row["avgPrice"]) == ("50/50", "Filled", "600.12")
+
+    in_room(scene, at=10)
+
+
+def test_part_of_an_order_may_fill_first() -> None:
+    async def scene(room: Room) -> None:
+        room.fault("account.submit", "partial", part=0.3)
+        await room.order(orderType="MKT", price=None, quantity=10)
+        (row,) = await room.live()
+        assert row["sizeAndFills"] == "3/10"
+        room.step(10)
+        (row,) = await room.live()
+        assert (row["sizeAndFills"], row["status"], row["avgPrice"]) == ("10/10", "Filled", "600.09")
 
     in_room(scene)
