@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 WARM_S = 15.0  #: how often connections are used so that they stay open
 REPAIR_S = (0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  #: pauses between looks for missing executions; then they are booked by total
+DAYS_NS = 2 * 86_400 * 1_000_000_000  #: activities that are no fills are listed by their day
 STEADY = 5  #: times a snapshot is taken again because orders moved meanwhile
 
 
@@ -237,6 +238,7 @@ class AlpacaBroker:
         """Return cash, positions and our open orders, taken again if anything moved meanwhile; what they show is told first."""
         for _ in range(STEADY):
             await self._read_orders(since=None)
+            await self.reader.changes(self.clock.now() - DAYS_NS)
             await self.reader.repair()
             told = self._told
             positions, account = await self.reader.get("/v2/positions"), await self.reader.get("/v2/account")
@@ -289,7 +291,7 @@ class AlpacaBroker:
         since = self._read_through or self._since or now
         await self._read_orders(since=since - OVERLAP_NS)
         await self.reader.fills(min(self.reader.last_fill or since, since) - OVERLAP_NS)
-        await self.reader.changes(since if not self._read_through else since - 5 * OVERLAP_NS)
+        await self.reader.changes(since - DAYS_NS)
         restored, self._restored = self._restored, []
         for order_id in restored:
             if not self.book.tracks[order_id].seats:

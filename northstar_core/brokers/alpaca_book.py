@@ -43,6 +43,7 @@ class Book:
         self.loose: dict[str, list[Row | Event]] = {}  #: legs of orders not heard of yet
         self.strangers: dict[str, list[Fill]] = {}  #: fills of orders not heard of yet
         self.gaps: set[Track] = set()  #: orders of which executions, or legs, are missing
+        self._changes: set[str] = set()
         self._refusals: set[tuple[str, str, str]] = set()
 
     def track(self, order_id: str) -> Track | None:
@@ -104,8 +105,11 @@ class Book:
         return self._tell(track, fill.ts)
 
     def change(self, change: Change) -> Claims:
-        """Take an activity that is no fill."""
+        """Take an activity that is no fill; those from before ``since`` are in the opening balance."""
         c = change
+        if c.ts < self.since or c.id in self._changes:
+            return []
+        self._changes.add(c.id)
         return [AccountActivity(c.ts, self.account, c.kind, c.id, c.symbol, c.qty, c.cash, c.price, "", c.text)]
 
     def answer_to_replace(self, row: Row, ts: int) -> Claims:

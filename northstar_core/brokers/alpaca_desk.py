@@ -27,6 +27,7 @@ from northstar_core.model.world import AlertRaised
 ZERO = Decimal(0)
 REFUSES = frozenset({400, 401, 403, 404, 405, 406, 410, 413, 415, 422, 429})  #: with Alpaca's own words: a definite no
 TOGETHER_S = 0.2  #: exits of one entry are waited for so long, wall seconds: they are sent as one
+NEW_LOOKS, NEW_LOOK_S = 50, 0.02  #: a replace waits for its order to be new, wall seconds
 ABSENT_S = 10.0  #: a replacement that is not there so long after it was asked for is not coming
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -201,6 +202,10 @@ class Desk:
         known = await self._known(order_id, "replace")
         if known is None:
             return
+        for _ in range(NEW_LOOKS):  # an order that is not new yet cannot be replaced, and is new in a moment
+            if known.head is None or known.head.status != "pending_new":
+                break
+            await asyncio.sleep(NEW_LOOK_S)
         track, head, order = known, known.head, known.order
         assert head is not None and order is not None
         asked = self.book.ask(order_id, qty, limit, stop, self.clock.now())

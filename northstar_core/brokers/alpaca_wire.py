@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -22,6 +23,7 @@ from northstar_core.model.order_ids import client_order_id, order_id_of
 ZERO = Decimal(0)
 SECOND = 1_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEW_YORK = ZoneInfo("America/New_York")
 
 #: The order will never fill again; ``replaced`` hands over to its successor.
 OVER = frozenset({"filled", "canceled", "expired", "rejected", "replaced"})
@@ -281,7 +283,7 @@ def change_of(data: Any) -> Change:
         qty = ZERO  # how many shares it was paid on, not how many moved
     return Change(
         id=activity_id,
-        ts=time_ns(data.get("transaction_time")) or time_ns(data.get("created_at")) or time_ns(data.get("date")),
+        ts=time_ns(data.get("transaction_time")) or _id_time(activity_id) or time_ns(data.get("date")),
         kind=kind,
         symbol=_text(data, "symbol"),
         qty=qty,
@@ -289,6 +291,18 @@ def change_of(data: Any) -> Change:
         price=number(data.get("price")) or number(data.get("per_share_amount")) or ZERO,
         text=" ".join(filter(None, (name, _text(data, "description")))),
     )
+
+
+def _id_time(activity_id: str) -> int:
+    """Return the time in an activity's id, which is New York's; 0 where there is none. Its row shows the day only."""
+    digits = activity_id.partition("::")[0]
+    if not re.fullmatch(r"[0-9]{17}", digits):
+        return 0
+    try:
+        local = datetime.strptime(digits[:14], "%Y%m%d%H%M%S").replace(tzinfo=NEW_YORK)
+    except ValueError:
+        return 0
+    return int(local.timestamp()) * SECOND + int(digits[14:]) * 1_000_000
 
 
 def frame_of(raw: bytes) -> dict[str, Any]:
