@@ -329,8 +329,8 @@ class _Server:
     def state(self) -> dict[str, Any]:
         """Return the truth, for ``/_twin/state``."""
         return {
-            "cash": self._account.cash,
-            "positions": {symbol: holding.qty for symbol, holding in sorted(self._account.holdings.items())},
+            "cash": number(self._account.cash),
+            "positions": {symbol: number(holding.qty) for symbol, holding in sorted(self._account.holdings.items())},
             "orders": [order.page() for order in self._desk.orders.values() if order.parent is None],
             "executions": [
                 {

@@ -106,8 +106,6 @@ class Desk(Book):
             position_intent=request.position_intent or self._intent(request.symbol, request.side),
             expires_at=self._expires(request.time_in_force, ts),
         )
-        if order.notional is not None:
-            order.qty = self.watch.quantity(order.symbol, order.notional)
         if order.type == "trailing_stop":
             self.watch.start_trailing(order)
         return order

@@ -115,6 +115,8 @@ class Money:
         """Return what an open order may still cost."""
         if order.order_class == "mleg":
             return self.combo_cost({leg.symbol: _signed(leg) for leg in order.legs}, order.limit_price, order.leaves)
+        if order.notional is not None:
+            return order.notional if order.side == "buy" else ZERO
         opening = self._opening(order.symbol, order.side, order.leaves)
         return opening * self.unit_cost(order.symbol, order.side, order.limit_price, order.stop_price)
 

@@ -32,11 +32,6 @@ class Watch:
         """Tell whether an order is traded here: for dollars, or with a part of a share."""
         return order.notional is not None or (order.qty is not None and order.qty % 1 != 0)
 
-    def quantity(self, symbol: str, notional: Decimal) -> Decimal:
-        """Return how many shares so many dollars are now, to nine decimals."""
-        price = self._account.mark(symbol)
-        return (notional / price).quantize(NINE, ROUND_DOWN) if price else ZERO
-
     def take(self, order: AlpacaOrder) -> None:
         """Keep an order until the price is there."""
         self._add(order)
@@ -57,17 +52,22 @@ class Watch:
 
     def _fill(self, order: AlpacaOrder, quote: Quote) -> None:
         price = exact(quote.ask if order.side == "buy" else quote.bid)
-        limit, qty = order.limit_price, order.qty
-        if price <= 0 or not qty or (limit is not None and (price > limit if order.side == "buy" else price < limit)):
+        limit = order.limit_price
+        if price <= 0 or (limit is not None and (price > limit if order.side == "buy" else price < limit)):
             return
         self._remove(order)
-        self._account.trade(order.sim, order.symbol, Side(order.side.upper()), qty, price)
+        if order.notional is not None:
+            order.qty = (order.notional / price).quantize(NINE, ROUND_DOWN)
+        assert order.qty is not None
+        self._account.trade(order.sim, order.symbol, Side(order.side.upper()), order.qty, price)
 
     # ── trailing stops ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def start_trailing(self, order: AlpacaOrder) -> None:
-        """Set the first stop price of a trailing stop from the last price, and watch it."""
-        order.hwm = self._account.mark(order.symbol) or ZERO
+        """Set the first stop price of a trailing stop from the price now, and watch it."""
+        state = self._account.market.last(order.symbol)
+        newest = None if state is None else state.quote if state.quote and state.quote.ts == state.ts else state
+        order.hwm = exact(newest.price) if newest is not None else ZERO
         order.stop_price = _stop(order)
         self._add(order)
 
