@@ -130,7 +130,7 @@ def list_orders(account: str, strategy: str, ended: bool, home: Path | None, as_
     if as_json:
         show.as_json(rows)
         return
-    show.table(
+    show.listing(
         "orders" if ended else "working orders",
         ["order", "account", "side", "qty", "symbol", "type", "limit", "stop", "tif", "status", "filled", "since (UTC)"],
         [
@@ -170,7 +170,7 @@ def positions(home: Path | None, as_json: bool) -> None:
     if as_json:
         show.as_json(rows)
         return
-    show.table(
+    show.listing(
         "positions", ["account", "strategy", "symbol", "qty", "entry", "mark", "unrealized", "realized", "fees"],
         [
             [
@@ -196,7 +196,7 @@ def fills(account: str, strategy: str, count: int, home: Path | None, as_json: b
     if as_json:
         show.as_json(rows)
         return
-    show.table(
+    show.listing(
         "fills", ["time (UTC)", "account", "order", "side", "qty", "symbol", "price", "fees", "execution"],
         [
             [
@@ -221,7 +221,7 @@ def bars(symbol: str, count: int, home: Path | None, as_json: bool) -> None:
         show.as_json(rows)
         return
     prices = ("open", "high", "low", "close")
-    show.table(
+    show.listing(
         f"bars of {symbol.upper()}", ["end (UTC)", *prices, "volume"],
         [[clock_time(r["ts"]), *(f"{r[name]:,.4f}" for name in prices), f"{r['volume']:,.0f}"] for r in rows],
         right={*prices, "volume"},

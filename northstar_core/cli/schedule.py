@@ -42,8 +42,8 @@ def list_jobs(home: Path | None, as_json: bool) -> None:
         show.as_json(rows)
         return
     columns = ["job", "notebook", "account", "calendar", "start", "stop", "restart", "session", "due (UTC)"]
-    show.table(
-        f"schedule of {settings.path}", columns,
+    show.listing(
+        f"jobs in {settings.path}", columns,
         [
             [
                 str(r["name"]), Path(str(r["notebook"])).name, str(r["account"]), str(r["calendar"]), str(r["start"]), str(r["stop"]),

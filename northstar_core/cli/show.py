@@ -71,6 +71,14 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, right: set[s
     Console(width=width, highlight=False, markup=False).print(shown)
 
 
+def listing(what: str, columns: list[str], rows: list[list[str]], *, right: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Print a table of what there is, or that there is none."""
+    if rows:
+        table(what, columns, rows, right=right)
+    else:
+        click.echo(f"no {what}")
+
+
 @contextmanager
 def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[Progress], None] | None]:
     """Show how far a notebook's run is, on stderr; yields what to call with each step, or None if not shown."""
