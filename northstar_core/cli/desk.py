@@ -15,7 +15,6 @@ import click
 from northstar_core.cli import show
 from northstar_core.cli.init import home_of, home_option, json_option
 from northstar_core.cli.processes import DeskProcess, ProcessError
-from northstar_core.client.desk import DeskClient, GatewayError, socket_path
 from northstar_core.model.errors import NorthstarError
 
 GATEWAY, WORKER = "northstar_core.gateway", "northstar_core.jobs.worker"
@@ -30,6 +29,7 @@ DOWN_S = 180.0  #: jobs have their grace, then the gateway writes what it has
 @json_option
 def up(config: Path | None, home: Path | None, foreground: bool, no_worker: bool, as_json: bool) -> None:
     """Start the desk: Postgres, the gateway, the jobs worker. What runs already is left alone; a second gateway is refused."""
+    from northstar_core.client.desk import socket_path
     from northstar_core.gateway.settings import default_config, load_settings
 
     folder = home_of(home)
@@ -78,6 +78,8 @@ def _read_secrets(settings: Any) -> None:
 
 def _refuse_a_taken_socket(folder: Path) -> None:
     """A file that nobody listens on is removed by the gateway; one that somebody listens on is a gateway without our lock."""
+    from northstar_core.client.desk import socket_path
+
     path = socket_path(folder)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2.0)
@@ -142,6 +144,8 @@ def down(home: Path | None, timeout_s: float, force: bool, as_json: bool) -> Non
 
 
 def _take_down(gateway: DeskProcess, worker: DeskProcess, timeout_s: float, *, force: bool) -> list[str]:
+    from northstar_core.client.desk import DeskClient
+
     stopped = []
 
     def ask() -> None:
@@ -166,6 +170,8 @@ def _take_down(gateway: DeskProcess, worker: DeskProcess, timeout_s: float, *, f
 @json_option
 def status(home: Path | None, as_json: bool) -> None:
     """Show what runs, and how the desk stands. Exit status: 0 up, 1 not up."""
+    from northstar_core.client.desk import DeskClient, GatewayError
+
     folder = home_of(home)
     processes = {name: DeskProcess(name, folder).facts() for name in ("gateway", "worker")}
     desk, error = None, ""

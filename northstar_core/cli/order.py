@@ -12,12 +12,13 @@ import click
 from northstar_core.cli import show
 from northstar_core.cli.init import home_of, home_option, json_option
 from northstar_core.cli.words import clock_time
-from northstar_core.client.desk import DeskClient
 from northstar_core.model.errors import SettingsError
 
 
 def ask(home: Path | None, what: str, **args: Any) -> Any:
     """Return the running gateway's answer."""
+    from northstar_core.client.desk import DeskClient
+
     with DeskClient(home_of(home)) as desk:
         return desk.request(what, **args)
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from northstar_core.cli import show
 from northstar_core.cli.init import home_option, json_option
@@ -19,6 +18,8 @@ from northstar_core.cli.order import ask
 @json_option
 def preflight(account: str, home: Path | None, as_json: bool) -> None:
     """Look at everything that has to be right before a session. Exit status: 0 GO, 1 NO-GO, 2 could not look."""
+    import msgspec
+
     from northstar_core.gateway.preflight import Verdict
 
     verdict = msgspec.convert(ask(home, "preflight", account=account), Verdict)

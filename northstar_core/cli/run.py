@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from northstar_core.cli import show
 from northstar_core.cli.init import home_of, home_option, json_option
 from northstar_core.cli.processes import DeskProcess
-from northstar_core.client.desk import DeskClient
 from northstar_core.model.errors import NorthstarError, SettingsError
+
+if TYPE_CHECKING:
+    from northstar_core.client.desk import DeskClient
 
 DETACHED_S = 90.0  #: a detached run is in session by then, or says why not
 
@@ -71,6 +72,7 @@ def run_here(
     NorthstarError
         If it may not start, or did not complete.
     """
+    from northstar_core.client.desk import DeskClient
     from northstar_core.jobs.live import run_live
 
     settings = config_of(home)
@@ -95,6 +97,8 @@ def refuse_without_go(desk: DeskClient, account: str) -> None:
     NoGo
         With every reason.
     """
+    import msgspec
+
     from northstar_core.gateway.preflight import Verdict
 
     verdict = msgspec.convert(desk.request("preflight", account=account), Verdict)
@@ -174,6 +178,8 @@ def start_detached(
 
 
 def _sessions(home: Path, account: str) -> set[tuple[str, str]]:
+    from northstar_core.client.desk import DeskClient
+
     with DeskClient(home) as desk:
         rows = desk.request("status")["sessions"]
     return {(row["strategy"], str(row.get("session", ""))) for row in rows if row["account"] == account}
