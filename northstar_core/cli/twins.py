@@ -7,13 +7,14 @@ import datetime as dt
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from northstar_core.model.errors import SettingsError
-from northstar_core.model.instrument import Equity, instrument
-from northstar_core.model.tape import Session, Tape
+
+if TYPE_CHECKING:
+    from northstar_core.model.tape import Session, Tape
 
 DAYS = 1
 PORT = click.IntRange(0, 65_535)
@@ -80,6 +81,7 @@ def twins(
 
 
 async def _serve(market: Any, ports: dict[str, int | None], **more: Any) -> None:
+    from northstar_core.model.instrument import Equity, instrument
     from northstar_core.twins.serve import serve
 
     stop = asyncio.Event()

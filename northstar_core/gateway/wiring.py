@@ -20,7 +20,8 @@ def broker_of(name: str, emit: Callable[[Any], None], gateway: Gateway) -> Broke
     Raises
     ------
     SettingsError
-        If there is no such broker, its secrets cannot be read, or simulated time would meet a broker that is not on this machine.
+        If there is no such broker, its secrets cannot be read, real money would move unsaid, or simulated time would meet a broker that
+        is not on this machine.
     """
     account = gateway.settings.accounts[name]
     options = dict(account.options)
@@ -34,6 +35,8 @@ def broker_of(name: str, emit: Callable[[Any], None], gateway: Gateway) -> Broke
             reads={"executions": gateway.recovery.last_execution.get(name, 0)},
         ),
     )  # fmt: skip
+    if not broker.simulated and not account.real_money:
+        raise SettingsError(f"account {name}: its broker trades real money, and the configuration does not say so; write live = true")
     if gateway.clock.speed != 1 and not broker.simulated:
         raise SettingsError(f"account {name}: a clock of speed {gateway.clock.speed:g} is for simulated brokers on this machine only")
     return broker
