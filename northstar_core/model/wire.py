@@ -55,6 +55,13 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
     seq: int
 
 
+class Keep(msgspec.Struct, frozen=True, tag=True):
+    """The strategy's ``ctx.state`` has changed: JSON of an object, to be found again after a restart."""
+
+    n: int
+    state: bytes
+
+
 class Leave(msgspec.Struct, frozen=True, tag=True):
     """The session ends by the client's will; ``error`` says what the strategy raised."""
 
@@ -79,7 +86,7 @@ class Request(msgspec.Struct, frozen=True, tag=True):
     args: dict[str, Any] = {}
 
 
-ToGateway = Hello | Ask | Beat | Leave | Login | Request
+ToGateway = Hello | Ask | Beat | Keep | Leave | Login | Request
 
 # ── downwards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -101,6 +108,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     held: tuple[Held, ...] = ()
     works: tuple[Works, ...] = ()
     opened: OpenSession | None = None
+    state: dict[str, Any] = {}  #: what the strategy kept before
     calendar: str = "XNYS"
     resumed: bool = False  #: the session goes on where its connection dropped; nothing above counts but ``n``
     lockstep: bool = False  #: a ``Beat`` is awaited after every ``Batch``

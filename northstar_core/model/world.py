@@ -157,6 +157,7 @@ class SessionBegan(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True
     held: tuple[Held, ...] = ()
     works: tuple[Works, ...] = ()
     opened: OpenSession | None = None
+    state: dict[str, Any] = {}  #: what it kept in its ``ctx.state`` before
 
 
 class BarsGiven(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -166,6 +167,15 @@ class BarsGiven(msgspec.Struct, frozen=True, gc=False, tag=True):
     strategy: str
     account: str
     bars: tuple[Bar, ...]
+
+
+class StateKept(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What a strategy wants to find again after a restart: its ``ctx.state`` as it is now; recorded when it changes."""
+
+    ts: int
+    strategy: str
+    account: str
+    state: dict[str, Any]
 
 
 class StopRequested(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -230,6 +240,7 @@ World = (
     | SessionBegan
     | BarsGiven
     | StopRequested
+    | StateKept
     | SessionResumed
     | TicksSkipped
     | OrderResent
