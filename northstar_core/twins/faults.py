@@ -27,7 +27,7 @@ KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS, *PRICES, *GATEWAY))
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rule: at this place, do this."""
 
-    at: str  #: a place; ``*`` and ``?`` match as in file names
+    at: str  #: a place; ``orders`` is every ``orders.…``; ``*`` and ``?`` match as in file names
     do: str  #: one of ``KINDS``
     times: int = 1  #: how often it strikes; 0 = without end
     after: int = 0  #: this many passages of the place are spared first
@@ -79,7 +79,7 @@ class Faults:
         """
         found: Fault | None = None
         for rule, counts in self._rules:
-            if (kinds and rule.do not in kinds) or not fnmatchcase(at, rule.at):
+            if (kinds and rule.do not in kinds) or not (fnmatchcase(at, rule.at) or at.startswith(f"{rule.at}.")):
                 continue
             counts[0] += 1
             passage = counts[0] - rule.after

@@ -88,7 +88,7 @@ class Streams:
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one WebSocket until it ends."""
-        socket = web.WebSocketResponse(autoping=True, max_msg_size=1 << 20)
+        socket = web.WebSocketResponse(autoping=False, max_msg_size=1 << 20)
         await socket.prepare(request)
         line = Line(GatewayOutlet(socket, request, self._control.faults))
         self._control.outlets.add(line.outlet)

@@ -217,7 +217,7 @@ class Stream:
         if not any(c.wants(cluster, channel, ticker) for c in self.connections):
             return
         row = make()
-        fault = self._faults.hit(f"stream.{channel}", *STRIKES) or self._faults.hit("stream", *STRIKES)
+        fault = self._faults.hit(f"stream.{channel}", *STRIKES)
         place = (cluster, channel, ticker)
         if fault is None:
             self._send(place, row)

@@ -32,7 +32,6 @@ class Outlet:
         self._queue: asyncio.Queue[Frame] = asyncio.Queue()
         self._held: list[Frame] = []
         self._mute_until = 0.0
-        self._dead = asyncio.Event()
         self._alive = asyncio.Event()
         self._alive.set()
         self._later: set[asyncio.TimerHandle] = set()
@@ -41,8 +40,6 @@ class Outlet:
     def put(self, frame: Frame, name: str = "") -> None:
         """Send a frame of data; ``name`` is what it is about (``fill``), for faults at ``stream.<name>``."""
         fault = self._faults.hit(f"stream.{name}" if name else "stream", *STREAMS)
-        if fault is None and name:
-            fault = self._faults.hit("stream", *STREAMS)
         if fault is not None:
             self._strike(fault, frame)
         else:
@@ -56,7 +53,10 @@ class Outlet:
         kind = fault.do
         if kind == "duplicate":
             self._pass(frame)
-            self._after(fault.delay_s, lambda: self._pass(frame))
+            if fault.delay_s:
+                self._after(fault.delay_s, lambda: self._pass(frame))
+            else:
+                self._pass(frame)
         elif kind == "delay":
             self._after(fault.delay_s, lambda: self._pass(frame))
         elif kind == "reorder":
@@ -102,14 +102,20 @@ class Outlet:
         self._alive.set()
 
     async def receive(self) -> Frame | None:
-        """Wait for what the client sends next; None when it has gone. A dead connection does not read."""
+        """Wait for what the client sends next; None when it has gone. A dead connection does not read.
+
+        Answers pings itself, so the socket is made with ``autoping=False``.
+        """
         while True:
             await self._alive.wait()
             message = await self._socket.receive()
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if message.type is WSMsgType.PING:
+                if self._alive.is_set():
+                    await self._socket.pong(message.data)
+            elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 frame: Frame = message.data
                 return frame
-            if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+            elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 return None
 
     def cut(self) -> None:

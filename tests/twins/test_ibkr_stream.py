@@ -278,7 +278,7 @@ def test_frames_get_lost_doubled_and_swapped() -> None:
         async with room.stream("sor+{}") as stream:
             await room.order(price=599.00)
             rows = await stream.rows("sor", 5)
-            assert [row.get("status") for row in rows] == [None, "PendingSubmit", "Submitted", "PreSubmitted", "PendingSubmit"]
+            assert [row.get("status") for row in rows] == [None, "PendingSubmit", "PendingSubmit", "Submitted", "PreSubmitted"]
 
     in_room(scene)
 
