@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from northstar_core.brokers.base import Broker, Claim, Wiring
 from northstar_core.brokers.plugins import make_broker
 from northstar_core.engine.engine import Engine
 from northstar_core.engine.oms import Order
+from northstar_core.gateway.clock import ScaledClock
 from northstar_core.model import events as e
 from northstar_core.model.account import Grant, Verdict
 from northstar_core.model.execution import AccountActivity, BrokerSnapshot, ExecType, ExecutionReport
@@ -41,25 +42,13 @@ PLACES = {
 }
 
 
-class QuickClock:
+class QuickClock(ScaledClock):
     """Desk time from the market's open, many times as fast as the wall's; waits may be short."""
 
     FLOOR_S = 0.02
 
-    def __init__(self, speed: float = 20.0, start: int = OPEN) -> None:
-        self.speed, self._start, self._began = speed, start, time.monotonic_ns()
-
-    def now(self) -> int:
-        return self._start + int((time.monotonic_ns() - self._began) * self.speed)
-
-    def wall_s(self, desk_s: float) -> float:
-        return max(desk_s / self.speed, min(desk_s, self.FLOOR_S))
-
-    async def sleep(self, desk_s: float) -> None:
-        await asyncio.sleep(self.wall_s(desk_s))
-
-    async def until(self, ts: int) -> None:
-        await self.sleep(max(ts - self.now(), 0) / SECOND)
+    def __init__(self) -> None:
+        super().__init__(OPEN, time.time(), 20.0)
 
 
 class House:
@@ -74,6 +63,7 @@ class House:
         self.facts: list[Any] = []
         self.broker: Broker
         self.count = 0
+        self._changed = asyncio.Event()
         limits = default_limits(CASH, daily=False)
         self.engine.restore([e.AccountOpened(ts=OPEN, account=ACCOUNT, broker=self.kind, cash=CASH)])
         for what in (
@@ -98,6 +88,7 @@ class House:
 
     def emit(self, claim: Claim) -> None:
         self.claims.append(claim)
+        self._changed.set()
         if isinstance(claim, ExecutionReport | AccountActivity):
             self.facts += self.engine.handle(claim)
 
@@ -149,7 +140,14 @@ class House:
         while not what():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{why} {list(self.engine.state.blotter.orders.values())} {self.claims[-15:]}")
-            await asyncio.sleep(0.005)
+            await self.stir()
+
+    async def stir(self) -> None:
+        """Wait for a claim, or a moment."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await self._changed.wait()
 
     async def until_status(self, order_id: str, *wanted: OrderStatus) -> None:
         await self.until(lambda: self[order_id].status in wanted, f"{order_id} {wanted}")
@@ -180,7 +178,7 @@ class House:
                 return
             if time.monotonic() > deadline:
                 raise AssertionError(f"{breaks}\n{snapshot}\n{truth}\n{fills} fills, {self.executions()} there\n{self.claims[-20:]}")
-            await asyncio.sleep(0.02)
+            await self.stir()
 
 
 class TwinHouse(House):
@@ -343,6 +341,6 @@ async def house(kind: str, *, up: bool = True, at: float = 5, twin: dict[str, An
                 deadline = time.monotonic() + DEADLINE_S
                 while (await open_house.state())["connections"]:
                     assert time.monotonic() < deadline, "a stream is still open"
-                    await asyncio.sleep(0.01)
+                    await open_house.stir()
     left = [task for task in asyncio.all_tasks() - before if not task.done() and "northstar_core/brokers" in repr(task)]
     assert not left, left
