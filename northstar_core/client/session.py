@@ -27,6 +27,7 @@ from northstar_core.model.wire import (
     Beat,
     Hello,
     History,
+    Keep,
     Leave,
     Refused,
     Welcome,
@@ -246,6 +247,8 @@ class Session:
             if seat.stopping is not None and not self._stop_by:
                 self.detail = seat.stopping.reason
                 self._stop_by = time.monotonic() + seat.stopping.grace_s * 0.8
+            if not self._lockstep and (state := seat.changed_state()) is not None:
+                pipe.send(Keep(pipe.next(), state))
             if self._lockstep:
                 pipe.send(Beat(pipe.next(), seat.seq))
             self._keep_progress(PROGRESS_S)

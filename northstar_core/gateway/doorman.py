@@ -26,6 +26,7 @@ from northstar_core.model.world import (
     SessionBegan,
     SessionLost,
     SessionResumed,
+    StateKept,
     StopRequested,
     TicksSkipped,
     Works,
@@ -50,6 +51,7 @@ class Doorman:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.guests: dict[str, StrategyGuest] = {}  #: connected, by name on the desk
+        self.states: dict[str, dict[str, Any]] = dict(gateway.recovery.states)  #: what strategies kept, by name on the desk
         self._entering: set[str] = set()
         self._gone: dict[str, tuple[Seat, float, str]] = {}  #: seats whose connection is lost: since when, why
         self._stopping: dict[str, float] = {}  #: asked to stop: until when, monotonic
@@ -110,6 +112,7 @@ class Doorman:
             held=tuple(Held(s, tuple(p.lots)) for s, p in sorted(holdings.positions.items()) if p.qty),
             works=tuple(Works(o.intent, o.qty, o.cum_qty, o.status) for o in desk.working(grant.account, name)),
             opened=OpenSession(state.session_open, state.today, state.session_close) if state.session_close else None,
+            state=self.states.get(name, {}),
         )  # fmt: skip
         cause = desk.note(began)
         bars = _merged(histories)
@@ -122,7 +125,7 @@ class Doorman:
             Welcome(
                 strategy=name, account=grant.account, session=session, broker=broker.kind, simulated=broker.simulated, n=n,
                 seq=desk.log.seq, now=now, speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=began.cash, held=began.held,
-                works=began.works, opened=began.opened,
+                works=began.works, opened=began.opened, state=began.state,
                 calendar=gateway.settings.desk.calendar, limits=grant.limits,
             )
         )  # fmt: skip
@@ -153,7 +156,7 @@ class Doorman:
         return self._guest(seat, connection)
 
     def _guest(self, seat: Seat, connection: Connection) -> StrategyGuest:
-        guest = StrategyGuest(seat, connection, asked=self._asked, left=self._left, gone=self._lost_connection)
+        guest = StrategyGuest(seat, connection, asked=self._asked, kept=self._kept, left=self._left, gone=self._lost_connection)
         self.guests[seat.strategy_id] = guest
         return guest
 
@@ -189,6 +192,11 @@ class Doorman:
     def _asked(self, seat: Seat, message: Any) -> None:
         self.gateway.ledger.count(message, seat.session)
         self.gateway.desk.asked(message, seat.given)
+
+    def _kept(self, seat: Seat, state: dict[str, Any]) -> None:
+        self.states[seat.strategy_id] = state
+        self.gateway.desk.note(StateKept(self.gateway.clock.now(), seat.strategy_id, seat.account, state))
+        self.gateway.desk.settle()
 
     def _left(self, seat: Seat, outcome: str, error: str) -> None:
         """A strategy's session ended by its own will; of one that failed, its policy takes care."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from northstar_core.gateway.seats import Seat
 from northstar_core.gateway.sessions import Connection, Refusal
 from northstar_core.model import events as e
 from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
-from northstar_core.model.wire import Answer, Ask, Beat, Leave, Request, batch, frame
+from northstar_core.model.wire import Answer, Ask, Beat, Keep, Leave, Request, batch, frame
 
 FOLLOW_LOST = 50_000  #: facts waiting for a follower at which it is dropped
 
@@ -17,10 +19,10 @@ FOLLOW_LOST = 50_000  #: facts waiting for a follower at which it is dropped
 class StrategyGuest:
     """A strategy's kernel: may ask for its own strategy, in its own account, in its own session."""
 
-    def __init__(self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None], left: Callable[[Seat, str, str], None],
-                 gone: Callable[[Seat, str], None]) -> None:  # fmt: skip
+    def __init__(self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None], kept: Callable[[Seat, dict[str, Any]], None],
+                 left: Callable[[Seat, str, str], None], gone: Callable[[Seat, str], None]) -> None:  # fmt: skip
         self.seat, self.connection = seat, connection
-        self._asked, self._left, self._gone = asked, left, gone
+        self._asked, self._kept, self._left, self._gone = asked, kept, left, gone
         self._prefix = f"{seat.strategy_id}-{seat.session}-"
 
     def next_frame(self) -> bytes | None:
@@ -32,6 +34,8 @@ class StrategyGuest:
             self._asked(self.seat, message.message)
         elif type(message) is Beat:
             self.seat.handled = message.seq
+        elif type(message) is Keep:
+            self._kept(self.seat, _state(message.state))
         elif type(message) is Leave:
             self._left(self.seat, message.outcome, message.error)
         else:
@@ -54,6 +58,13 @@ class StrategyGuest:
 
     def on_gone(self, reason: str) -> None:
         self._gone(self.seat, reason)
+
+
+def _state(raw: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise Refusal("STATE", f"the kept state is no JSON object: {error}") from None
 
 
 class PersonGuest:

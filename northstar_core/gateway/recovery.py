@@ -10,7 +10,7 @@ from northstar_core.gateway.ledger import Ledger
 from northstar_core.model import events as e
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
 from northstar_core.model.order import PlaceOrder
-from northstar_core.model.world import SessionBegan
+from northstar_core.model.world import SessionBegan, StateKept
 
 
 class Recovery:
@@ -21,6 +21,7 @@ class Recovery:
         self.events = 0
         self.sessions: dict[str, SessionBegan] = {}  #: last session of each strategy
         self.timers: dict[tuple[str, str], tuple[e.SetTimer, int]] = {}
+        self.states: dict[str, dict[str, Any]] = {}  #: what strategies kept
         self.last_execution: dict[str, int] = {}  #: by account, ns UTC
 
     async def read(self, events: AsyncIterable[tuple[int, e.Event]]) -> None:
@@ -50,6 +51,8 @@ class Recovery:
             if (before := self.sessions.get(event.strategy)) is None or before.session != event.session:
                 desk._signals.pop(event.strategy, None)
             self.sessions[event.strategy] = event
+        elif kind is StateKept:
+            self.states[event.strategy] = event.state  # type: ignore[union-attr]
         elif kind is e.SetTimer:
             assert isinstance(event, e.SetTimer)
             self.timers[event.strategy, event.name] = (event, seq)

@@ -150,6 +150,20 @@ def feed_key(settings: Settings, feed: str) -> Secret:
     return resolve(reference, base=settings.path.parent, real_money=False, where=where)
 
 
+def webhook_of(settings: Settings) -> Secret | None:
+    """Return the URL alerts are posted to; None where none is configured.
+
+    Raises
+    ------
+    SettingsError
+        As ``resolve``.
+    """
+    if not settings.alerts.webhook:
+        return None
+    where = f"{settings.path}: alerts.webhook"
+    return resolve(settings.alerts.webhook, base=settings.path.parent, real_money=False, where=where)
+
+
 def _from_file(path: Path, where: str) -> Secret:
     content = owned_secret(path, where=where)
     try:

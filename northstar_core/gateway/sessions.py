@@ -21,6 +21,7 @@ from northstar_core.model.wire import (
     Ask,
     Beat,
     Hello,
+    Keep,
     Leave,
     Login,
     Refused,
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
             return
         if self.guest is None:
             raise Refusal("ORDER", "the first frame is Hello or Login, and the next waits for the answer")
-        assert isinstance(message, Ask | Beat | Leave | Request)
+        assert isinstance(message, Ask | Beat | Keep | Leave | Request)
         if message.n != self._n + 1:
             raise Refusal("REPLAY", f"frame {message.n} after frame {self._n}")
         self._n = message.n

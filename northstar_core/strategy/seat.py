@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from decimal import Decimal, FloatOperation, localcontext
 from typing import Any, Protocol
 
+import msgspec
+
 from northstar_core.model import events as e
 from northstar_core.model.account import Position
 from northstar_core.model.instrument import instrument
@@ -29,6 +31,7 @@ class Place(Protocol):
     held: tuple[Held, ...]
     works: tuple[Works, ...]
     opened: OpenSession | None
+    state: dict[str, Any]
 
 
 class Listener(Protocol):
@@ -56,6 +59,7 @@ class FedSeat:
         self.marks: dict[str, MarketEvent] = {}
         self.bars: dict[str, deque[Bar]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._before: list[Bar] = []
+        self._state = msgspec.json.encode(place.state, order="sorted") if place.state else b""
         self.host = host = StrategyHost(
             strategy, account=place.account, session=place.session, marks=self.marks, seq=lambda: self.seq, cash=place.cash,
             strategy_id=place.strategy,
@@ -64,6 +68,7 @@ class FedSeat:
         host.history = lambda symbol, n: list(self.bars[symbol])[-n:] if n > 0 else []
         if place.opened is not None:
             host.session = e.SessionOpened(place.opened.ts, place.opened.label, place.opened.close)
+        host.ctx.state.update(place.state)
         for held in place.held:
             position = host.positions[held.symbol] = Position(held.symbol, instrument(held.symbol).multiplier)
             for qty, price in held.lots:
@@ -93,6 +98,26 @@ class FedSeat:
                 self.seq = seq
                 self._give(seq, event)
         return self.asked
+
+    def changed_state(self) -> bytes | None:
+        """Return the strategy's ``ctx.state`` as JSON where it has changed since it was last asked for.
+
+        Raises
+        ------
+        StrategyError
+            If it holds what JSON cannot.
+        """
+        state = self.host.ctx.state
+        if not state and not self._state:
+            return None
+        try:
+            now = msgspec.json.encode(state, order="sorted")
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise self.host.failed(self.host.ctx.event, TypeError(f"ctx.state: {error}; keep what JSON can hold")) from None
+        if now == self._state:
+            return None
+        self._state = now
+        return now
 
     @property
     def quiet(self) -> bool:
