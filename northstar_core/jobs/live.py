@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ class LiveJob(msgspec.Struct, frozen=True, kw_only=True):
     home: Path  #: Northstar's folder
     socket: Path  #: the gateway's
     out: Path | None = None  #: folder for the run's own folder; default ``<home>/runs``
+    broker: str = ""  #: kind of the account's broker, mode and whether it is simulated: where the ticket does not say
+    mode: str = ""
+    simulated: bool | None = None
     day: str = ""  #: the desk's day, for the run's name
     grace_s: float = 30.0  #: wall seconds it has to end when asked to
     interrupt_s: float = 5.0
@@ -68,8 +71,8 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         return f"Ticket(strategy={self.strategy!r}, account={self.account!r})"
 
 
-#: Gives the ticket of a run for a strategy, by the name its notebook gives it.
-TicketOf = Callable[[str], Awaitable[Ticket]]
+#: Gives the ticket of a run, or a mere token, for a strategy, by the name its notebook gives it.
+TicketOf = Callable[[str], Awaitable[Ticket | str]]
 
 
 def ticket_from(home: Path, account: str, hours: float = 24.0) -> TicketOf:
@@ -116,11 +119,14 @@ class LiveRun:
         """
         what = described or await describe(job.notebook, job.parameters)
         given = await ticket(what.strategy)
+        if isinstance(given, str):
+            given = Ticket(token=given)
         name = "-".join(filter(None, (what.strategy, job.account, job.day)))
         folder = new_folder(job.out or job.home / "runs", name)
         letter = Letter(
             notebook=str(job.notebook.absolute()), parameters=what.parameters, strategy=what.strategy, account=job.account,
-            broker=given.broker, mode=mode_of(job.account, given.live), simulated=given.simulated, home=str(job.home.absolute()),
+            broker=given.broker or job.broker, mode=job.mode or mode_of(job.account, given.live),
+            simulated=job.simulated if given.simulated is None else given.simulated, home=str(job.home.absolute()),
             run_dir=str(folder), socket=given.socket or str(job.socket.absolute()), token=given.token, grace_s=job.grace_s,
             interrupt_s=job.interrupt_s, save_s=job.save_s, silent_s=job.silent_s,
         )  # fmt: skip
@@ -132,10 +138,15 @@ class LiveRun:
             )  # fmt: skip
         run = cls(letter, process, job.grace_s)
         assert process.stdin is not None
-        with suppress(ConnectionError, BrokenPipeError):  # died at once: ``wait`` will tell
+        try:
             process.stdin.write(msgspec.json.encode(letter))
             await process.stdin.drain()
             process.stdin.close()
+        except ConnectionError:  # died at once: ``wait`` will tell
+            pass
+        except BaseException:
+            run.kill()
+            raise
         return run
 
     @property
@@ -149,13 +160,17 @@ class LiveRun:
         return self._report
 
     def ask_to_stop(self) -> None:
-        """Ask for a stop in order; returns at once. A second time the kernel is ended."""
+        """Ask for a stop in order; returns at once."""
         self._signal(signal.SIGTERM)
+
+    def end_kernel(self) -> None:
+        """End the kernel of a run that was asked to stop and does not; what there is of it is still kept."""
+        self._signal(signal.SIGINT)
 
     async def stop(self) -> dict[str, Any]:
         """Stop the run: ask, then end its kernel, then kill what is left; return its report."""
-        for number, patience_s in ((signal.SIGTERM, self._patience_s), (signal.SIGINT, KILL_S)):
-            self._signal(number)
+        for rung, patience_s in ((self.ask_to_stop, self._patience_s), (self.end_kernel, KILL_S)):
+            rung()
             await asyncio.wait({self._ended}, timeout=patience_s)
             if not self.alive:
                 break
@@ -229,7 +244,8 @@ class LiveRun:
 
 def run_live(
     notebook: Path | str, parameters: Mapping[str, Any], *, account: str, home: Path, token: str | TicketOf | None = None,
-    socket: Path | None = None, out: Path | None = None, on_progress: Callable[[dict[str, Any]], None] | None = None, **options: Any,
+    socket: Path | None = None, out: Path | None = None, leased: bool = True,
+    on_progress: Callable[[dict[str, Any]], None] | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Run a strategy notebook in an account of the desk until it ends, and return its report.
 
@@ -245,6 +261,8 @@ def run_live(
         The session's, or how to ask for its ticket by the strategy's name; by default the gateway of ``home`` is asked.
     socket
         The gateway's; by default that of ``home``.
+    leased
+        Hold the lease that refuses a second run of the strategy in the account; it needs the database of ``home``.
     on_progress
         Called with what the session reports of itself, when it changes.
     **options
@@ -257,8 +275,8 @@ def run_live(
 
     Raises
     ------
-    NotebookError, ParameterError, SettingsError, GatewayError
-        Before anything runs.
+    NotebookError, ParameterError, SettingsError, GatewayError, StoreError
+        Before anything runs; the last where the strategy runs in the account already.
     RunFailed
         If it did not complete; its ``report`` has what there is.
     """
@@ -268,7 +286,7 @@ def run_live(
         notebook=Path(notebook), parameters=dict(parameters), account=account, home=home, socket=socket or socket_path(home), out=out,
         **options,
     )  # fmt: skip
-    report = asyncio.run(_run(job, token or ticket_from(home, account), on_progress))
+    report = asyncio.run(_run(job, token or ticket_from(home, account), leased, on_progress))
     if report["outcome"] != "completed":
         raise RunFailed(
             f"{report['error'] or report['outcome']}; evidence in {job_folder(report)}", report["exit_code"], report
@@ -282,32 +300,49 @@ def job_folder(report: Mapping[str, Any]) -> str:
 
 
 async def _run(
-    job: LiveJob, token: str | TicketOf, on_progress: Callable[[dict[str, Any]], None] | None
+    job: LiveJob, token: str | TicketOf, leased: bool, on_progress: Callable[[dict[str, Any]], None] | None
 ) -> dict[str, Any]:
-    async def given(strategy: str) -> Ticket:
-        return Ticket(token=token) if isinstance(token, str) else await token(strategy)
+    async def given(strategy: str) -> Ticket | str:
+        return token if isinstance(token, str) else await token(strategy)
 
-    run = await LiveRun.start(job, given)
+    described = await describe(job.notebook, job.parameters)
+    async with AsyncExitStack() as stack:
+        lost = asyncio.Event()
+        if leased:
+            from northstar_core.jobs.guard import held, holder_by_hand
+            from northstar_core.store.leases import Leases
+            from northstar_core.store.postgres import open_database
+
+            leases = await stack.enter_async_context(Leases(await stack.enter_async_context(open_database(job.home))))
+            holding = held(leases, described.strategy, job.account, holder_by_hand(), lambda why: lost.set())
+            await stack.enter_async_context(holding)
+        run = await LiveRun.start(job, given, described)
+        stack.callback(run.kill)
+        return await _watched(run, lost, on_progress)
+
+
+async def _watched(
+    run: LiveRun, lost: asyncio.Event, on_progress: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
     loop, asked = asyncio.get_running_loop(), False
 
     def on_signal() -> None:
         nonlocal asked
-        run._signal(signal.SIGINT if asked else signal.SIGTERM)
+        run.end_kernel() if asked else run.ask_to_stop()
         asked = True
 
     with suppress(ValueError, RuntimeError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
     seen: dict[str, Any] = {}
-    try:
-        ended = asyncio.ensure_future(run.wait())
-        while not ended.done():
-            await asyncio.wait({ended}, timeout=LOOK_S)
-            if on_progress is not None and (now := run.progress()) and now != seen:
-                on_progress(seen := now)
-        return await ended
-    finally:
-        run.kill()
+    ended = asyncio.ensure_future(run.wait())
+    while not ended.done():
+        await asyncio.wait({ended}, timeout=LOOK_S)
+        if lost.is_set():
+            run.kill()
+        if on_progress is not None and (now := run.progress()) and now != seen:
+            on_progress(seen := now)
+    return await ended
 
 
 def _private(path: str, flags: int) -> int:

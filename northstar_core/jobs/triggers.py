@@ -152,21 +152,27 @@ class SessionTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no t
 
     APScheduler reads the wall's clock; the desk's may run faster. So each time is given to it as the wall's, computed as it is asked
     for, and the desk's time it stands for is remembered: what comes after it is then found by the calendar alone.
+
+    Parameters
+    ----------
+    since
+        The first time is the one after this, ns UTC of the desk, also where it has passed by the time APScheduler asks.
     """
 
     #: Of the wall; so that the desk's clock, which has been rounded on the way, is never short of the moment.
     LATE_S = 0.002
     REMEMBERED = 16
 
-    def __init__(self, times: Times, clock: Clock) -> None:
+    def __init__(self, times: Times, clock: Clock, since: int | None = None) -> None:
         self.times, self.clock = times, clock
+        self.since = clock.now() if since is None else since
         self._given: dict[dt.datetime, int] = {}
 
     def get_next_fire_time(self, previous_fire_time: dt.datetime | None, now: dt.datetime) -> dt.datetime | None:
-        """Return the wall's time of the moment after the previous one, or after the desk's now; None where the calendar ends."""
+        """Return the wall's time of the moment after the previous one, or of the first; None where the calendar ends."""
         desk = self.clock.now()
         wall = dt.datetime.now(dt.UTC)
-        after = desk
+        after = self.since
         if previous_fire_time is not None:
             passed = (previous_fire_time - wall).total_seconds() * self.clock.speed
             after = self._given.get(previous_fire_time, desk + int(passed * SECOND_NS))

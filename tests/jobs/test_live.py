@@ -270,7 +270,7 @@ def test_run_live_returns_the_report_and_raises_with_it_where_the_run_failed(tmp
     with pytest.raises(
         RunFailed, match=r"cell 5 \[run\], line 3: ZeroDivisionError: division by zero; evidence in "
     ) as failed:
-        run_live(path, {}, account="live-7", home=home, token=TOKEN, on_progress=seen.append)
+        run_live(path, {}, account="live-7", home=home, token=TOKEN, leased=False, on_progress=seen.append)
     assert failed.value.exit_code == 1
     assert failed.value.report["mode"] == "live"
     folder = home / "runs" / "cross-live-7-1"
