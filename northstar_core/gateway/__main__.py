@@ -15,12 +15,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from northstar_core.gateway.alerts import AlertPost
 from northstar_core.gateway.clock import clock_of
 from northstar_core.gateway.gateway import Gateway, socket_path
 from northstar_core.gateway.logs import log_to
 from northstar_core.gateway.observe import preflight
 from northstar_core.gateway.one_trade import OneTrade
-from northstar_core.gateway.secrets import Redaction, account_secrets, feed_key
+from northstar_core.gateway.secrets import Redaction, account_secrets, feed_key, webhook_of
 from northstar_core.gateway.settings import Settings, load_settings
 from northstar_core.gateway.wiring import broker_of, feed_of
 from northstar_core.model.errors import NorthstarError
@@ -39,7 +40,8 @@ def secrets_of(settings: Settings) -> Redaction:
     """
     found = [secret for name in settings.accounts for secret in account_secrets(settings, name).values()]
     found += [feed_key(settings, name) for name, feed in settings.feeds.items() if feed.key]
-    return Redaction(found)
+    hook = webhook_of(settings)
+    return Redaction([*found, hook] if hook is not None else found)
 
 
 async def serve(settings: Settings) -> None:
@@ -53,8 +55,13 @@ async def serve(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, gateway.stopping.set)
+        hook = webhook_of(settings)
+        post = AlertPost(hook, least=settings.alerts.severity, desk=settings.desk.name) if hook is not None else None
         try:
             await gateway.start()
+            if post is not None:
+                await post.start()
+                gateway.desk.on_fact.append(post.raised)
             ready = {"ready": True, "pid": os.getpid(), "socket": str(socket_path(settings.home)), "epoch": gateway.writer.epoch}
             print(json.dumps(ready), flush=True)
             log.info("ready, epoch %s", gateway.writer.epoch)
@@ -62,6 +69,8 @@ async def serve(settings: Settings) -> None:
             log.info("going down")
         finally:
             await gateway.close()
+            if post is not None:
+                await post.close()
             handler.close()
         if gateway.writer.failed is not None:
             raise NorthstarError(f"the event store failed: {gateway.writer.failed}")

@@ -19,8 +19,10 @@ FOLLOW_LOST = 50_000  #: facts waiting for a follower at which it is dropped
 class StrategyGuest:
     """A strategy's kernel: may ask for its own strategy, in its own account, in its own session."""
 
-    def __init__(self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None], kept: Callable[[Seat, dict[str, Any]], None],
-                 left: Callable[[Seat, str, str], None], gone: Callable[[Seat, str], None]) -> None:  # fmt: skip
+    def __init__(
+        self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None],
+        kept: Callable[[Seat, dict[str, Any]], None], left: Callable[[Seat, str, str], None], gone: Callable[[Seat, str], None],
+    ) -> None:  # fmt: skip
         self.seat, self.connection = seat, connection
         self._asked, self._kept, self._left, self._gone = asked, kept, left, gone
         self._prefix = f"{seat.strategy_id}-{seat.session}-"

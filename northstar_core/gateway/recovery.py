@@ -51,8 +51,8 @@ class Recovery:
             if (before := self.sessions.get(event.strategy)) is None or before.session != event.session:
                 desk._signals.pop(event.strategy, None)
             self.sessions[event.strategy] = event
-        elif kind is StateKept:
-            self.states[event.strategy] = event.state  # type: ignore[union-attr]
+        elif isinstance(event, StateKept):
+            self.states[event.strategy] = event.state
         elif kind is e.SetTimer:
             assert isinstance(event, e.SetTimer)
             self.timers[event.strategy, event.name] = (event, seq)
