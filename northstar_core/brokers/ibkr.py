@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Container, Coroutine, Iterable
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Wiring
 from northstar_core.brokers.ibkr_book import Book
@@ -20,7 +20,7 @@ from northstar_core.brokers.ibkr_brackets import Brackets, Cancel, Drop, Reduce,
 from northstar_core.brokers.ibkr_care import Care
 from northstar_core.brokers.ibkr_contracts import Contracts
 from northstar_core.brokers.ibkr_link import Link, Lost, Unanswered, broker_error
-from northstar_core.brokers.ibkr_lives import Life
+from northstar_core.brokers.ibkr_lives import CANCELLING, Life
 from northstar_core.brokers.ibkr_orders import Terms
 from northstar_core.brokers.ibkr_sender import Sender
 from northstar_core.brokers.ibkr_settings import options
@@ -35,7 +35,27 @@ log = logging.getLogger("northstar.ibkr")
 ZERO = Decimal(0)
 A_PAGE = 100  #: positions on a page
 MOST_PAGES = 50
+RETRY_S = 3.0  #: an exit that could not leave, or shows no effect of what was asked, is looked at again after this
 SNAPSHOTS = 3  #: a snapshot during which something traded is taken again, so often
+
+
+class Kept(Protocol):
+    """An order as the engine's blotter keeps it; what ``restore`` is given."""
+
+    @property
+    def intent(self) -> PlaceOrder: ...
+    @property
+    def qty(self) -> Decimal: ...
+    @property
+    def limit_price(self) -> Decimal | None: ...
+    @property
+    def stop_price(self) -> Decimal | None: ...
+    @property
+    def status(self) -> OrderStatus: ...
+    @property
+    def pending(self) -> tuple[Decimal, Decimal | None, Decimal | None] | None: ...
+    @property
+    def working(self) -> bool: ...
 
 
 class IbkrBroker:
@@ -62,6 +82,7 @@ class IbkrBroker:
         self.care = Care(self.link, self.book, self.contracts, self._take)
         self.brackets = Brackets(self._entry, lambda life: self.book.fills.filled(life.order))
         self.up = False
+        self._held_before: list[Life] = []
         self._keeper: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,6 +92,29 @@ class IbkrBroker:
         return f"<IbkrBroker {self.account} {self.options.account_id} {'up' if self.up else 'down'}>"
 
     # ── coming up and going down ──────────────────────────────────────────────────────────────────────────────────────
+
+    def restore(self, books: Any, orders: Iterable[Kept], exec_ids: Container[tuple[str, str]] = ()) -> None:
+        """Take over what the desk had sent before a restart; call before ``start``.
+
+        Parameters
+        ----------
+        books
+            For brokers that keep books of their own.
+        orders
+            Those that work are known with their terms and with what was asked for last; exits that the broker does not show once it
+            has been read are held again.
+        exec_ids
+            (account, id) of every execution and activity that is booked.
+        """
+        self.book.fills.known = exec_ids
+        for kept in orders:
+            if kept.intent.account == self.account and kept.working:
+                terms = Terms(kept.qty, kept.limit_price, kept.stop_price)
+                life = self.book.lives.restore(kept.intent, terms, kept.pending and Terms(*kept.pending), self.clock.now())
+                if kept.status is OrderStatus.PENDING_CANCEL:
+                    life.lost |= {"cancel"}
+                if kept.intent.parent:
+                    self._held_before.append(life)
 
     async def start(self) -> None:
         """Log in, open the stream, read everything anew, emit ``BrokerUp``; then keep all that up until ``close``."""
@@ -110,6 +154,9 @@ class IbkrBroker:
 
     async def _read_anew(self) -> None:
         await self.care.read_anew()
+        before, self._held_before = self._held_before, []
+        for life in before:
+            self.brackets.add(life, held=not life.broker_id and not self.book.fills.filled(life.order))
         for symbol in self.options.symbols:
             try:
                 await self.sender.look_up(symbol)
@@ -117,19 +164,24 @@ class IbkrBroker:
                 log.warning("%s: %s", self.account, error)
 
     async def _keep(self) -> None:
-        pause = 1.0
+        pause, reason = 1.0, ""
         while True:
             if self.up:
-                reason = await self._until_lost()
-                self.up, pause = False, 1.0
-                log.warning("%s: %s", self.account, reason)
-                self._take([BrokerDown(self.clock.now(), self.account, reason)])
+                reason, pause = await self._until_lost(), 1.0
+                self.up = False
+                self._down(reason)
             try:
                 await self._connect(starting=False)
             except BrokerError as error:
-                log.warning("%s: %s: %s", self.account, error.code, error)
+                if (words := f"{error.code}: {error}") != reason:
+                    reason = words
+                    self._down(reason)
                 await self.clock.sleep(pause)
                 pause = min(pause * 2, self.options.backoff_s)
+
+    def _down(self, reason: str) -> None:
+        log.warning("%s: %s", self.account, reason)
+        self._take([BrokerDown(self.clock.now(), self.account, reason)])
 
     async def _until_lost(self) -> str:
         assert self._reader is not None
@@ -173,7 +225,7 @@ class IbkrBroker:
         self._take([self.book.unread(source, raw, error, self.clock.now())])
 
     def _follow(self) -> None:
-        if self._keeper is None and not self.up:
+        if not self.up:
             return
         for life in self.book.lives.working():
             if life.cancel and life.broker_id:
@@ -182,17 +234,32 @@ class IbkrBroker:
         for action in self.brackets.react():
             match action:
                 case Send(life, qty):
-                    self._spawn(self.sender.submit(life, qty))
+                    self._spawn(self._send_exit(life, qty))
                 case Reduce(life, qty):
                     terms = Terms(qty, life.terms.limit_price, life.terms.stop_price)
-                    self._spawn(self.sender.replace(life, terms, claim=False))
+                    self._spawn(self._insist(life, self.sender.replace(life, terms, claim=False)))
                 case Cancel(life):
-                    self._spawn(self.sender.cancel(life))
+                    self._spawn(self._insist(life, self.sender.cancel(life)))
                 case Drop(life, why):
                     self._drop(life, why)
         wanted = self.book.wanted(self.clock.now())
         if wanted.rows or wanted.pages or wanted.trades or wanted.conids:
             self.care.hurry.set()
+
+    async def _send_exit(self, life: Life, qty: Decimal) -> None:
+        """Send an exit whose entry has filled; while it cannot leave it is held on."""
+        if not await self.sender.submit(life, qty, patient=True):
+            await self.clock.sleep(RETRY_S)
+            self.brackets.add(life, held=True)
+            self._follow()
+
+    async def _insist(self, life: Life, request: Coroutine[Any, Any, None]) -> None:
+        """Ask something of an exit; where it shows no effect, let it be asked for again."""
+        await request
+        await self.clock.sleep(RETRY_S)
+        if life.end is None and life.status not in CANCELLING:
+            self.brackets.again(life)
+            self._follow()
 
     def _drop(self, life: Life, why: str) -> None:
         life.end = ExecType.CANCELED

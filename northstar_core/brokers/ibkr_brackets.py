@@ -76,6 +76,10 @@ class Brackets:
         """A held exit leaves, or ends."""
         self.held.pop(life.order.order_id, None)
 
+    def again(self, life: Life) -> None:
+        """What was asked for of an exit may have come to nothing: it may be asked for again."""
+        self._asked.pop(life.order.order_id, None)
+
     def react(self) -> list[Action]:
         """Return what is to be done now; each thing is asked for once."""
         out: list[Action] = []

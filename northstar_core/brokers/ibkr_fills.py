@@ -7,8 +7,8 @@ Rules
 - A correction (the same id with a raised last part) never touches the order's fills: what it changes in shares and cash is an activity
   under the corrected id, in the order's book, with a critical alert. If the first telling was never seen, the corrected numbers are
   booked as the execution. A lower revision that comes late changes nothing.
-- After a restart a correction is told from the first version only where the broker shows both; where it shows the corrected one alone,
-  the difference stays and reconciliation finds it. Nothing is booked on a guess.
+- A correction that was made while nobody listened, and of which the broker shows the corrected version alone, is not booked on a guess:
+  a critical alert says so, and reconciliation shows the difference.
 - A commission that changes after it was booked is an alert; the snapshot shows the difference.
 - An execution with no order of ours behind it is external. One that happened before reading began is not booked again.
 - The row that stands for a combo as a whole is not booked; its legs are.
@@ -16,7 +16,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from decimal import Decimal
 
 from northstar_core.brokers.base import EXTERNAL, Claim
@@ -70,6 +70,7 @@ class Fills:
         self.account, self.since = account, since
         self._order_of, self._symbol_of = order_of, symbol_of
         self.booked: dict[str, Booked] = {}
+        self.known: Container[tuple[str, str]] = ()  #: (account, id) of what was booked before a restart
         self.parked: dict[str, Execution] = {}  #: waiting for the name of their contract, by full id
         self._by_order: dict[str, list[Booked]] = {}
         self.last_ts = since
@@ -130,8 +131,10 @@ class Fills:
         held = self.booked[execution.booked_as] = Booked(execution, order, symbol)
         self.last_ts = max(self.last_ts, execution.ts)
         out: Claims = []
-        if execution.revision > 1:
-            out.append(self._alert(execution, now, f"comes corrected ({execution.exec_id}) and is booked as such"))
+        if execution.revision > 1 and (self.account, execution.exec_id) not in self.known:
+            booked = (self.account, execution.booked_as) in self.known
+            what = "was corrected while nobody listened: compare it with the books" if booked else "is booked as corrected"
+            out.append(self._alert(execution, now, f"{what} ({execution.exec_id})"))
         if order is not None:
             self._by_order.setdefault(order.order_id, []).append(held)
         if execution.qty:

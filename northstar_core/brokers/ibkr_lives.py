@@ -168,6 +168,14 @@ class Lives:
             self.lives[order.order_id] = life
         return life
 
+    def restore(self, order: PlaceOrder, terms: Terms, asked: Terms | None, now: int) -> Life:
+        """Know an order of before a restart, with the terms it had and those that were being asked for."""
+        life = self.begin(order, now)
+        life.terms, life.asked = terms, asked
+        if asked is not None:
+            life.lost |= {"replace"}
+        return life
+
     def bind(self, life: Life, broker_id: int) -> None:
         """The broker calls an order this."""
         if broker_id:
@@ -272,7 +280,7 @@ class Lives:
                 out += self.not_replaced(life, words, now)
         doubtful = "cancel" in life.lost or life.cancelling
         if doubtful and asked and life.status not in CANCELLING:
-            life.lost, life.cancelling = life.lost - {"cancel"}, False
+            life.lost, life.cancelling, life.acked = life.lost - {"cancel"}, False, True
             words = self._words(life) or "the broker shows the order working, and no cancel"
             out.append(self._report(life, now, ExecType.CANCEL_REJECTED, words))
         if not life.acked and not life.lost:
@@ -297,7 +305,7 @@ class Lives:
 
     def not_replaced(self, life: Life, why: str, now: int) -> Claims:
         """The old terms hold."""
-        life.asked = None
+        life.asked, life.acked = None, True
         life.lost -= {"replace"}
         return [self._report(life, now, ExecType.REPLACE_REJECTED, why)]
 

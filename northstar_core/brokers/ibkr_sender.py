@@ -39,6 +39,7 @@ from northstar_core.model.world import AlertRaised
 
 log = logging.getLogger("northstar.ibkr")
 
+NEVER = "never sent: "
 CANCEL_WAITS_S = 1.0  #: so long a cancel waits for an order's questions to be answered
 
 
@@ -82,8 +83,13 @@ class Sender:
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def submit(self, life: Life, qty: Decimal | None = None) -> None:
-        """Send an order, for ``qty`` where it is a bracket exit of which less is wanted."""
+    async def submit(self, life: Life, qty: Decimal | None = None, *, patient: bool = False) -> bool:
+        """Send an order, for ``qty`` where it is a bracket exit of which less is wanted.
+
+        Returns
+        -------
+        False if nothing left this machine, which is a rejection unless the caller is ``patient`` and will try later.
+        """
         order = life.order
         why = unsupported(order)
         if not why and self.contracts.missing(order.symbol):
@@ -92,12 +98,14 @@ class Sender:
             except DataError as error:
                 why = str(error)
             except Unanswered as error:
-                why = f"never sent: the contract could not be looked up: {error}"
+                why = f"{NEVER}the contract could not be looked up: {error}"
         if not why and not self.link.connected:
-            why = "never sent: not connected"
+            why = f"{NEVER}not connected"
         if why:
+            if patient and why.startswith(NEVER):
+                return False
             self._take(self.book.lives.refuse(life, why, self.clock.now()))
-            return
+            return True
         if qty is not None and qty < life.terms.qty:
             life.terms, life.reduced = Terms(qty, life.terms.limit_price, life.terms.stop_price), True
         wire = body(order, life.terms, self.options.account_id, self.contracts.of(order.symbol), first=True)
@@ -115,8 +123,11 @@ class Sender:
                 log.info("order %s: %s; the stream had shown it already", order.order_id, said.text)
             else:
                 self._take(self.book.lives.lose(life, "submit", said.text, now))
+        elif patient and said.text.startswith(NEVER):
+            return False
         else:
             self._take(self.book.lives.refuse(life, said.text, now))
+        return True
 
     async def replace(self, life: Life, terms: Terms, *, claim: bool = True) -> None:
         """Ask for other terms; the complete order goes along. ``claim``: somebody waits for what comes of it."""
@@ -126,7 +137,7 @@ class Sender:
             await self.look_up(life.order.symbol)
         except (DataError, Unanswered) as error:
             if claim:
-                self._take(lives.not_replaced(life, f"never sent: {error}", now))
+                self._take(lives.not_replaced(life, f"{NEVER}{error}", now))
             return
         if claim:
             lives.replace(life, terms, now)
@@ -164,14 +175,11 @@ class Sender:
                 self._turn.release()
         said: Accepted | Refused | Unclear = _never(outcome) or cancel_answer(*_status(outcome))
         now = self.clock.now()
-        if life.end is not None or isinstance(said, Accepted):
-            return
-        if isinstance(said, Unclear):
+        if isinstance(said, Refused):
+            self._take([ExecutionReport(now, life.order.order_id, ExecType.CANCEL_REJECTED, text=said.text)])
+            life.cancelling = life.end is None  # what it stands at is asked for
+        elif isinstance(said, Unclear) and life.end is None:
             self._take(self.book.lives.lose(life, "cancel", said.text, now))
-        else:
-            report = ExecutionReport(now, life.order.order_id, ExecType.CANCEL_REJECTED, text=said.text)
-            self._take([report])
-            life.cancelling = True  # what it stands at is asked for
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -201,7 +209,7 @@ class Sender:
 
 
 def _never(outcome: Outcome) -> Refused | None:
-    return Refused(f"never sent: {outcome.reason}") if isinstance(outcome, NeverSent) else None
+    return Refused(f"{NEVER}{outcome.reason}") if isinstance(outcome, NeverSent) else None
 
 
 def _status(outcome: Outcome) -> tuple[int, bytes]:

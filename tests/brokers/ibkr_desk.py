@@ -13,9 +13,19 @@ import aiohttp
 
 from northstar_core.brokers.base import Claim, Wiring
 from northstar_core.brokers.ibkr import IbkrBroker
+from northstar_core.engine.oms import Order
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
 from northstar_core.model.instrument import instrument
-from northstar_core.model.order import TERMINAL, OrderStatus, OrderType, PlaceOrder, Side, TimeInForce, Trigger, next_status
+from northstar_core.model.order import (
+    TERMINAL,
+    OrderStatus,
+    OrderType,
+    PlaceOrder,
+    Side,
+    TimeInForce,
+    Trigger,
+    next_status,
+)
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, ExternalOrder, FrameUnread
 from northstar_core.twins.ibkr import MODEL
 from northstar_core.twins.market import TwinMarket
@@ -67,6 +77,8 @@ class Desk:
         self.status: dict[str, OrderStatus] = {}
         self.filled: dict[str, Decimal] = {}
         self.booked: dict[str, Claim] = {}
+        self.terms: dict[str, Any] = {}  # of orders that were replaced
+        self.asked: dict[str, Any] = {}  # of replaces without an answer
         self.positions: dict[str, Decimal] = {}
         self.cash = Decimal(100_000)
         self._changed = asyncio.Event()
@@ -85,6 +97,18 @@ class Desk:
                 reads={"executions": OPEN},
             )
         )  # fmt: skip
+
+    async def restart(self) -> None:
+        """Stop the adapter and start another, which is told what the books say of orders."""
+        await self.broker.close()
+        self.broker = self.adapter()
+        kept = []
+        for order_id, order in self.orders.items():
+            terms = self.terms.get(order_id, (order.qty, order.limit_price, order.stop_price))
+            pending = self.asked.get(order_id)
+            kept.append(Order(order, instrument(order.symbol), *terms, self.status[order_id], pending=pending))
+        self.broker.restore(None, kept, {("live-1", record) for record in self.booked})
+        await self.broker.start()
 
     # ── books ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,10 +139,14 @@ class Desk:
                 for leg in legs
             ]  # fmt: skip
             self.filled[order.order_id] = min(done)
-            last = self.filled[order.order_id] >= order.qty
+            last = self.filled[order.order_id] >= self.terms.get(order.order_id, (order.qty,))[0]
             self._move(claim.order_id, Trigger.LAST_FILL if last else Trigger.PARTIAL_FILL)
         else:
             self._move(claim.order_id, TRIGGERS[claim.exec_type])
+            if claim.exec_type in (ExecType.REPLACED, ExecType.REPLACE_REJECTED):
+                asked = self.asked.pop(claim.order_id, None)
+                if claim.exec_type is ExecType.REPLACED and asked is not None:
+                    self.terms[claim.order_id] = asked
 
     def _move(self, order_id: str, trigger: Trigger) -> None:
         after = next_status(self.status[order_id], trigger, partly_filled=self.filled.get(order_id, ZERO) > 0)
@@ -157,8 +185,8 @@ class Desk:
     async def replace(self, order_id: str, qty: int, limit: str = "", stop: str = "") -> None:
         self._move(order_id, Trigger.REPLACE_REQUEST)
         price, trigger = Decimal(limit) if limit else None, Decimal(stop) if stop else None
-        self.orders[order_id] = order = self.orders[order_id]
-        await self.broker.replace(order.order_id, Decimal(qty), price, trigger)
+        self.asked[order_id] = (Decimal(qty), price, trigger)
+        await self.broker.replace(order_id, Decimal(qty), price, trigger)
 
     # ── waiting ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,6 +221,13 @@ class Desk:
         return "\n".join(claim.text for claim in self.of(AlertRaised))
 
     # ── equality ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def agrees_with_others(self) -> None:
+        """Wait until positions and cash are the twin's, whoever traded."""
+        await self.until(lambda: True)
+        snapshot = await self.broker.snapshot()
+        await self.until(lambda: snapshot.cash == self.cash)
+        assert {held.symbol: held.qty for held in snapshot.positions} == self.positions
 
     async def agrees(self) -> None:
         """Wait until books and twin are equal: positions, cash, executions, and every order's state."""
@@ -249,15 +284,13 @@ def at_desk(
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as http:
                 room = Room(served, http)
                 desk = Desk(room, **options)
-                before = asyncio.all_tasks()
                 try:
                     if up:
                         await desk.broker.start()
                     await scene(desk)
                 finally:
                     await desk.broker.close()
-                left = {task for task in asyncio.all_tasks() - before if not task.done() and "ibkr_" in repr(task.get_coro())}
-                assert not {task for task in left if "brokers" in repr(task)}, left
+                assert not [task for task in asyncio.all_tasks() if "/brokers/ibkr" in str(task.get_coro())]
                 async with asyncio.timeout(DEADLINE_S):
                     while (await room.state())["connections"]:
                         await asyncio.sleep(0)
