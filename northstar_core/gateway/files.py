@@ -80,13 +80,13 @@ def owned_secret(path: Path, *, where: str = "") -> bytes:
         raise SettingsError(f"{lead}{path}: cannot be read: {error.strerror}") from None
     try:
         found = os.fstat(descriptor)
-        mode = stat.S_IMODE(found.st_mode)
+        bits = stat.S_IMODE(found.st_mode)
         if not stat.S_ISREG(found.st_mode):
             raise SettingsError(f"{lead}{path}: is not a file")
         if found.st_uid != os.geteuid():
             raise SettingsError(f"{lead}{path}: belongs to another user; a secret's file is ours alone")
-        if mode not in (0o400, 0o600):
-            raise SettingsError(f"{lead}{path}: has mode {mode:04o}; a secret's file has 0400: chmod 400 {path}")
+        if bits not in (0o400, 0o600):
+            raise SettingsError(f"{lead}{path}: has mode {bits:04o}; a secret's file has 0400: chmod 400 {path}")
         content = os.read(descriptor, LARGEST + 1)
     finally:
         os.close(descriptor)

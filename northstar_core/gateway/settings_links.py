@@ -43,9 +43,10 @@ def broker_options(where: str, name: str, account: AccountSettings) -> Iterator[
             yield str(error)
             return
         yield from _secrets(where, account, ())
-        if account.real_money and found.paper:
+        play = found.account_id.startswith("D")  # so the broker names them
+        if account.real_money and play:
             yield f"{where}.live: {found.account_id} is a paper account: its name begins with D; leave live out"
-        elif not account.real_money and not found.paper:
+        elif not account.real_money and not play:
             yield f"{where}.live: {found.account_id} trades real money; write live = true, or give a paper account (DU…)"
 
 
