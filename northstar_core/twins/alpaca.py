@@ -151,7 +151,7 @@ class _Server:
                 limits["X-RateLimit-Remaining"] = "0"
                 answer: web.StreamResponse = self.error(429, "too many requests.")
             else:
-                fault = request[FAULT]
+                fault = request.get(FAULT)
                 if fault is not None and fault.do == "refuse":
                     raise Refusal(403, NOT_ALLOWED, fault.text or "request is not permitted")
                 try:
@@ -337,14 +337,14 @@ class _Server:
                     "order_id": row["order_id"], "symbol": row["symbol"], "side": row["side"], "qty": row["qty"],
                     "price": row["price"], "cum_qty": row["cum_qty"],
                 }
-                for _, row in self._desk.fills
+                for row in self._desk.booked
             ],
         }  # fmt: skip
 
 
 def _early(request: web.Request) -> bool:
     """Tell whether what a request does is to happen before its answer."""
-    fault = request[FAULT]
+    fault = request.get(FAULT)
     return fault is not None and fault.do == "early"
 
 

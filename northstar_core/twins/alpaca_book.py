@@ -40,6 +40,7 @@ class Book:
         self.orders: dict[str, AlpacaOrder] = {}  #: by id, oldest first; legs and exits have entries of their own
         self.live: dict[str, AlpacaOrder] = {}  #: those that belong to no other, while anything may become of them
         self.fills: list[tuple[str, Event]] = []  #: rows of ``activities/FILL`` with their ids, sorted by them
+        self.booked: list[Event] = []  #: the same rows in the order in which they happened
         self.activities: list[AccountActivity] = []
         self.watch = Watch(account)
         self._leg_events = leg_events
@@ -254,6 +255,7 @@ class Book:
             "cum_qty": number(order.filled_qty),
             "order_status": "filled" if done else "partially_filled",
         }
+        self.booked.append(row)
         insort(self.fills, (row_id, row), key=lambda entry: entry[0])
 
 
