@@ -7,8 +7,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from northstar_core.audit.report import Tally
+from northstar_core.audit.stored_ticks import StoredTicks
 from northstar_core.model import events as e
 from northstar_core.model.journal import GENESIS, Line, encode
+from northstar_core.model.world import GatewayStarted
 
 BREAKS_KEPT = 12
 
@@ -57,9 +59,13 @@ def text_of(line: Line) -> bytes:
 class Chain:
     """L1 and L2, line by line: the numbering and the hashes."""
 
-    def __init__(self, tally: Tally, tape_digest: TapeDigest | None = None) -> None:
+    def __init__(
+        self, tally: Tally, tape_digest: TapeDigest | None = None, stored: StoredTicks | None = None
+    ) -> None:
         self.tally = tally
         self.tape_digest = tape_digest
+        self.stored = stored
+        self.epoch = 0
         self.seq = 0
         self.head = GENESIS
         self.events = 0
@@ -85,6 +91,8 @@ class Chain:
             self.ticks += step - 1
         else:
             tally.violate("L1", seq, f"number {seq} stands after {self.seq}: rows were swapped, repeated or inserted")
+        if self.stored is not None:
+            self.stored.event(seq)
         computed = sha256(self.head + text).digest()
         if stored is None:
             self.head, self.hashed = computed, False
@@ -105,6 +113,7 @@ class Chain:
 
     def payload(self, line: Line, event: e.Event, columns: Columns | None) -> None:
         """Check that a payload is canonical and that the row's columns say the same."""
+        self._epoch(line, event)
         if encode(event) != line.payload:
             self.tally.violate("L2", line.seq, f"the payload is not the canonical form of its {type(event).__name__}")
         if columns is not None and columns != (expected := columns_of(event)):
@@ -114,6 +123,19 @@ class Chain:
                 if ours != theirs
             ]
             self.tally.violate("L2", line.seq, f"column {'; '.join(named)}")
+
+    def _epoch(self, line: Line, event: e.Event) -> None:
+        """Epochs only grow, and each begins with the gateway that took it."""
+        if type(event) is GatewayStarted:
+            if event.epoch != line.epoch:
+                self.tally.violate("L1", line.seq, f"the gateway of epoch {event.epoch} wrote in epoch {line.epoch}")
+        elif line.epoch > self.epoch:
+            self.tally.violate("L1", line.seq, f"epoch {line.epoch} begins without its gateway's GatewayStarted")
+        if line.epoch < self.epoch:
+            self.tally.violate(
+                "L1", line.seq, f"written in epoch {line.epoch} after epoch {self.epoch} had begun: it was fenced off"
+            )
+        self.epoch = max(self.epoch, line.epoch)
 
     def tape_read(self, seq: int, event: e.TapeRead) -> None:
         """Check that the rows declared are the numbers no event has, that they follow on, and their digest."""
@@ -128,6 +150,8 @@ class Chain:
             )
         self.next_row[event.table] = event.first_row + event.rows
         self.undeclared, self.declared_at = 0, seq
+        if self.stored is not None:
+            self.stored.tape_read(seq, event)
         if self.tape_digest is not None and self.tape_digest(event.first_row, event.rows) != event.digest:
             last = event.first_row + event.rows - 1
             self.tally.violate(
@@ -136,6 +160,8 @@ class Chain:
 
     def finish(self, finished: bool, head: tuple[int, bytes] | None) -> None:
         """Check the log's end, and say of each break what was done to the log there."""
+        if self.stored is not None:
+            self.stored.finish()
         if self.undeclared and finished:
             self.holes.append(Hole(self.declared_at, self.seq, self.undeclared))
             self.tally.violated["L1"] += 1

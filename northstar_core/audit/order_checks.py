@@ -13,6 +13,7 @@ from northstar_core.model import events as e
 from northstar_core.model.denial import DenialReason
 from northstar_core.model.execution import BrokerSnapshot, ExecType
 from northstar_core.model.order import TRANSITIONS, OrderStatus, PlaceOrder, Trigger
+from northstar_core.model.world import OrderResent
 
 #: What the broker must have said for an order to end in this way.
 EVIDENCE: dict[type, ExecType] = {
@@ -35,6 +36,7 @@ class OrderChecks:
             e.OrderDenied: self._denied,
             e.OrderFilled: self._filled,
             BrokerSnapshot: self._snapshot,
+            OrderResent: self._resent,
             **dict.fromkeys(TRIGGERS, self._moved),
         }
         self.after: dict[type, Callable[[Any, int, int], None]] = {}
@@ -162,6 +164,15 @@ class OrderChecks:
         if isinstance(known, Terms) != event.late:
             how = "after its end and is not marked late" if not event.late else "before its end and is marked late"
             self.tally.violate("O6", seq, f"order {event.order_id} filled {how}")
+
+    def _resent(self, event: OrderResent, seq: int, cause: int) -> None:
+        """The same order goes out again: only while nobody knows what became of it, and on evidence."""
+        known = self._known(event, seq)
+        self.tally.checked["O4"] += 1
+        if known is not None and known.status is not OrderStatus.UNKNOWN:
+            self.tally.violate("O4", seq, f"order {event.order_id} was sent again while it was {known.status}")
+        if not event.evidence:
+            self.tally.violate("O4", seq, f"order {event.order_id} was sent again without evidence")
 
     def _snapshot(self, event: BrokerSnapshot, seq: int, cause: int) -> None:
         for order in event.orders:

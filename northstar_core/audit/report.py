@@ -8,7 +8,7 @@ import msgspec
 
 #: What is checked, in the order in which it is reported: id to its predicate in a sentence.
 INVARIANTS: dict[str, str] = {
-    "L1": "numbers are gapless: each is one event or one declared row of the tape",
+    "L1": "numbers are gapless: each is one event or one declared row of the tape; epochs only grow",
     "L2": "each row hashes, with the hash before it, to its stored hash; payloads are canonical and the columns agree",
     "L6": "each snapshot equals the fold of the log up to it",
     "L7": "each event that is no input names an earlier cause",

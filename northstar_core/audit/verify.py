@@ -6,7 +6,7 @@ rows with their hash and columns. ``Verifier`` takes them one at a time, for a c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,9 +17,11 @@ from northstar_core.audit.order_checks import OrderChecks
 from northstar_core.audit.position_checks import PositionChecks
 from northstar_core.audit.report import Report, Tally
 from northstar_core.audit.risk_checks import RiskChecks
+from northstar_core.audit.stored_ticks import Range, StoredTicks
 from northstar_core.model import events as e
 from northstar_core.model.errors import DataError, JournalError, NorthstarError
 from northstar_core.model.journal import Line, decode, parse
+from northstar_core.model.market import MarketEvent
 
 JOURNAL = "journal.log"
 
@@ -41,16 +43,19 @@ class Row(NamedTuple):
     hash: bytes
 
 
+TickBlock = tuple[int, Sequence[MarketEvent]]  #: consecutive ticks, with the number of the first
 Stored = tuple[int, int, int, int, str, str | None, str | None, str | None, bytes, bytes]
 
 
 class Verifier:
     """Takes a log's rows one at a time and tells, at the end, what does not hold; use it in a ``with``."""
 
-    def __init__(self, tape_digest: TapeDigest | None = None) -> None:
+    def __init__(self, tape_digest: TapeDigest | None = None, kept: Sequence[Range] | None = None) -> None:
         self.tally = Tally()
         self.fold = Fold()
-        self.chain = Chain(self.tally, tape_digest)
+        #: takes the ticks a desk stored, in step with the rows; None where ticks are not read back
+        self.stored = None if kept is None else StoredTicks(self.tally, kept)
+        self.chain = Chain(self.tally, tape_digest, self.stored)
         self.log = LogChecks(self.fold, self.tally)
         self.finished = False
         self._steps: dict[type, tuple[Step, ...]] = {}
@@ -178,12 +183,29 @@ async def verify_batches(
     *,
     head: tuple[int, bytes] | None = None,
     tape_digest: TapeDigest | None = None,
+    ticks: AsyncIterator[TickBlock] | None = None,
+    kept: Sequence[Range] = (),
 ) -> Report:
-    """Verify a stored log as it comes from the database (``store.reader.Reader.batches``); otherwise as ``verify``."""
-    with Verifier(tape_digest) as verifier:
+    """Verify a stored log as it comes from the database (``store.reader.Reader.batches``); otherwise as ``verify``.
+
+    Parameters
+    ----------
+    ticks
+        The ticks that were stored with a desk's events (``store.reader.Reader.tick_blocks``): then every number must be
+        an event or a stored tick, and the ticks those that were declared.
+    kept
+        The ranges of numbers whose ticks retention has not dropped (``Reader.kept_ticks``).
+    """
+    with Verifier(tape_digest, None if ticks is None else kept) as verifier:
+        stored = verifier.stored
         try:
+            waiting = None if ticks is None else await anext(ticks, None)
             async for batch in batches:
                 for row in batch:
+                    while waiting is not None and waiting[0] < row[0]:
+                        assert ticks is not None and stored is not None
+                        stored.block(*waiting)
+                        waiting = await anext(ticks, None)
                     verifier.feed(row)
         except (NorthstarError, OSError) as error:
             return Report(error=f"after seq {verifier.chain.seq}: {error}", events=verifier.chain.events)

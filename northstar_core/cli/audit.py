@@ -54,7 +54,7 @@ async def started_of(reader: Any, run: Any) -> Any:
 def verify(run: str | None, with_data: bool, as_json: bool) -> None:
     """Check the invariants of a stored log with the auditor's own fold.
 
-    RUN: its id or the beginning of it; the newest by default.
+    RUN: its id or the beginning of it; the newest by default. A desk's stored ticks are read back with its events.
 
     Exit status: 0 clean, 1 violated, 2 could not run.
     """
@@ -70,6 +70,7 @@ def verify(run: str | None, with_data: bool, as_json: bool) -> None:
 async def _verify(run_id: str | None, with_data: bool) -> Any:
     import msgspec
 
+    from northstar_core.audit.desk import verify_desk
     from northstar_core.audit.verify import verify_batches
     from northstar_core.research.feed import Feed
     from northstar_core.store.postgres import open_database
@@ -77,6 +78,8 @@ async def _verify(run_id: str | None, with_data: bool) -> Any:
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await reader.run(run_id)
+        if run.kind == "desk" and with_data:
+            return await verify_desk(database, run.run_id)
         tape, missing = None, "not asked for"
         if with_data and run.events:
             tape, missing = _tape(run, await started_of(reader, run))

@@ -99,9 +99,9 @@ SELECT * FROM northstar.positions WHERE stream = $1 ORDER BY account, strategy, 
 SELECT * FROM northstar.denials WHERE stream = $1 ORDER BY seq;
 
 -- ticks_between --
--- The tick blocks of a stream in order. $1 stream, $2 first seq, $3 last seq
+-- The tick blocks of a stream in order. $1 stream, $2 first seq, $3 last seq, $4 longest block
 SELECT first_seq, payload FROM northstar.ticks
- WHERE stream = $1 AND first_seq + n > $2 AND first_seq <= $3 ORDER BY first_seq;
+ WHERE stream = $1 AND first_seq > $2::bigint - $4::bigint AND first_seq + n > $2 AND first_seq <= $3 ORDER BY first_seq;
 
 -- commit_without_waiting --
 -- For this transaction alone: a crash may lose it, never the order of things.
@@ -292,3 +292,11 @@ SELECT first_seq, payload FROM northstar.ticks
 -- tick_partitions --
 -- The ranges of numbers whose ticks are kept.
 SELECT first_seq, last_seq FROM northstar.tick_partitions ORDER BY first_seq;
+
+-- be_owner --
+-- For this transaction alone: as whom everything was made.
+SET LOCAL ROLE northstar_owner;
+
+-- drop_ticks --
+-- Drop the ranges of ticks whose numbers are all below one; returns the first number of each. $1 seq
+SELECT northstar.drop_ticks($1);

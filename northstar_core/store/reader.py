@@ -172,10 +172,21 @@ class Reader:
     async def ticks(self, stream: int, first: int = 1, last: int = LAST_SEQ) -> AsyncGenerator[tuple[int, MarketEvent]]:
         """Yield stored market events with their numbers, in order."""
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            async for row in self._connection.cursor(SQL["ticks_between"], stream, first, last, prefetch=200):
+            async for row in self._connection.cursor(SQL["ticks_between"], stream, first, last, BLOCK, prefetch=200):
                 for seq, tick in enumerate(ticks_of(row["payload"]), row["first_seq"]):
                     if first <= seq <= last:
                         yield seq, tick
+
+    async def tick_blocks(
+        self, stream: int, first: int = 1, last: int = LAST_SEQ
+    ) -> AsyncGenerator[tuple[int, list[MarketEvent]]]:
+        """Yield stored market events in order, some at a time: consecutive ones, with the number of the first.
+
+        Whole blocks: the first and the last may reach beyond the range.
+        """
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            async for row in self._connection.cursor(SQL["ticks_between"], stream, first, last, BLOCK, prefetch=500):
+                yield row["first_seq"], ticks_of(row["payload"])
 
     async def last_ticks(self, stream: int, symbol: str, n: int = 1) -> list[tuple[int, MarketEvent]]:
         """Return the newest stored market events of a symbol with their numbers, oldest first.
