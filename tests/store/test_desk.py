@@ -54,7 +54,7 @@ async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
     deadline = asyncio.get_running_loop().time() + within_s
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not happen"
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
 
 
 def test_what_is_put_is_durable_in_order_and_the_callback_says_so(database: Database) -> None:

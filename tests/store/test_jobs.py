@@ -18,7 +18,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float =
     deadline = asyncio.get_running_loop().time() + within_s
     while not await condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
 
 def test_one_run_of_a_strategy_in_an_account_holds_the_lease(database: Database) -> None:
