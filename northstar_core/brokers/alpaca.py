@@ -97,7 +97,7 @@ class AlpacaBroker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._gap = asyncio.Event()
         self._heard: dict[str, int] = {}  # our order id to how many of its events the stream brought
-        self._watching: set[str] = set()
+        self._news: dict[str, int] = {}  # our order id to how many claims there were of it
         self._restored: list[str] = []
         self._told = 0  # claims, counted: a snapshot during which this moved is taken again
         self._read_through = 0  # orders submitted before this have been read, ns UTC
@@ -161,7 +161,6 @@ class AlpacaBroker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._watching.clear()
         await self.rest.close()
 
     async def _until_up(self) -> None:
@@ -265,6 +264,7 @@ class AlpacaBroker:
             self._gap.set()
         for claim in claims:
             if isinstance(claim, ExecutionReport):
+                self._news[claim.order_id] = self._news.get(claim.order_id, 0) + 1
                 self.desk.told(claim)
 
     def _on_event(self, data: object) -> None:
@@ -346,23 +346,19 @@ class AlpacaBroker:
 
     def _expect(self, order_id: str) -> None:
         """The stream should speak of an order now; if it does not and REST has news of it, the stream is given up."""
-        if order_id not in self._watching and self.stream.up:
-            self._watching.add(order_id)
+        if self.stream.up:
             self._spawn(self._watch(order_id, self._heard.get(order_id, 0)))
 
     async def _watch(self, order_id: str, heard: int) -> None:
-        try:
-            await asyncio.sleep(self.clock.wall_s(float(self._options["mute_s"])))
-            if self._heard.get(order_id, 0) > heard or not self.stream.up:
-                return
-            told = self._told
-            with suppress(BrokerError):
-                await self.reader.look(order_id)
-                await self.reader.repair()
-            if self._told > told and self._heard.get(order_id, 0) == heard:
-                self.stream.drop(f"the stream said nothing of order {order_id} for {self._options['mute_s']} s")
-        finally:
-            self._watching.discard(order_id)
+        await asyncio.sleep(self.clock.wall_s(float(self._options["mute_s"])))
+        if self._heard.get(order_id, 0) > heard or not self.stream.up:
+            return
+        news = self._news.get(order_id, 0)
+        with suppress(BrokerError):
+            await self.reader.look(order_id)
+            await self.reader.repair()
+        if self._news.get(order_id, 0) > news and self._heard.get(order_id, 0) == heard:
+            self.stream.drop(f"the stream said nothing of order {order_id} for {self._options['mute_s']} s")
 
 
 def _options(wiring: Wiring) -> dict[str, Any]:

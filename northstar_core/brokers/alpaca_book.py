@@ -123,7 +123,7 @@ class Book:
         track = self.tracks[order_id]
         if track.ended or (what == "order" and track.acked) or (what == "replace" and track.asked is None):
             return []
-        track.lost, track.acked = what, False
+        track.lost, track.acked = what if track.seats else "order", False
         return [ExecutionReport(ts, order_id, ExecType.UNKNOWN, text=f"{what}: {why}")]
 
     def refused(self, order_id: str, what: str, why: str, ts: int) -> Claims:

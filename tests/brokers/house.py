@@ -306,7 +306,9 @@ HOUSES: dict[str, type[House]] = {"alpaca": AlpacaHouse, "ibkr": IbkrHouse, "pap
 
 
 @asynccontextmanager
-async def house(kind: str, *, up: bool = True, at: float = 5, twin: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Any]:
+async def house(
+    kind: str, *, up: bool = True, at: float = 5, twin: dict[str, Any] | None = None, seed: int = 0, **options: Any
+) -> AsyncIterator[Any]:  # fmt: skip
     """Open a house; at its end every connection is closed and every task of the broker's has ended."""
     before = asyncio.all_tasks()
     if kind == "paper":
@@ -324,7 +326,7 @@ async def house(kind: str, *, up: bool = True, at: float = 5, twin: dict[str, An
 
             more = {"model": msgspec.structs.replace(MODEL, costs=None), **more}
         ports: dict[str, Any] = {kind: 0}
-        async with serve(market, **ports, options={kind: more}, play=False) as served:
+        async with serve(market, **ports, options={kind: more}, seed=seed, play=False) as served:
             market.step(OPEN + int(at * SECOND))
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as http:
                 open_house: Any = HOUSES[kind](served, http)  # type: ignore[call-arg]
