@@ -18,6 +18,7 @@ from northstar_core.cli.processes import DeskProcess, ProcessError
 from northstar_core.model.errors import NorthstarError
 
 GATEWAY, WORKER = "northstar_core.gateway", "northstar_core.jobs.worker"
+GRACE_S = 20.0  #: wall seconds a session that was begun by hand has to end
 DOWN_S = 180.0  #: jobs have their grace, then the gateway writes what it has
 
 
@@ -153,6 +154,8 @@ def _take_down(gateway: DeskProcess, worker: DeskProcess, timeout_s: float, *, f
             desk.request("down")
 
     for process, how in ((worker, None), (gateway, ask)):
+        if process is gateway:
+            _end_sessions(gateway.home)
         try:
             lived = process.stop(timeout_s, how)
         except ProcessError:
@@ -163,6 +166,23 @@ def _take_down(gateway: DeskProcess, worker: DeskProcess, timeout_s: float, *, f
         if lived:
             stopped.append(process.name)
     return stopped
+
+
+def _end_sessions(home: Path) -> None:
+    """Let strategies that no worker runs end in order, while the gateway still carries their orders."""
+    from northstar_core.client.desk import DeskClient, GatewayError
+
+    deadline = time.monotonic() + GRACE_S + 5.0
+    asked: set[tuple[str, str]] = set()
+    try:
+        with DeskClient(home, timeout_s=10.0) as desk:
+            while (rows := desk.request("status")["sessions"]) and time.monotonic() < deadline:
+                for name, account in {(row["strategy"], row["account"]) for row in rows} - asked:
+                    desk.request("stop", strategy=name, account=account, reason="the desk goes down", grace_s=GRACE_S)
+                    asked.add((name, account))
+                time.sleep(0.1)
+    except GatewayError:
+        return  # it is not up, or does not answer: whoever stops it next says so
 
 
 @click.command()
@@ -242,9 +262,13 @@ def logs(what: str, follow: bool, lines: int, home: Path | None, as_json: bool) 
     from northstar_core.cli.tail import Tail, log_file
 
     tail = Tail(log_file(home_of(home), what), lines, raw=as_json)
+    shown = 0
     while True:
         for line in tail.more():
             click.echo(line)
+            shown += 1
         if not follow:
-            return
+            break
         time.sleep(0.2)
+    if not shown:
+        click.echo(f"{tail.file}: nothing yet", err=True)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,14 +16,11 @@ from northstar_core.cli.init import home_of, home_option, json_option
 from northstar_core.cli.processes import DeskProcess
 from northstar_core.model.errors import NorthstarError, SettingsError
 
-if TYPE_CHECKING:
-    from northstar_core.client.desk import DeskClient
-
 DETACHED_S = 90.0  #: a detached run is in session by then, or says why not
 
 
-class NoGo(NorthstarError):
-    """Preflight stands against a run."""
+class NotStarted(NorthstarError):
+    """A detached run ended before its session was open."""
 
     exit_code = 1
 
@@ -73,6 +70,7 @@ def run_here(
         If it may not start, or did not complete.
     """
     from northstar_core.client.desk import DeskClient
+    from northstar_core.jobs.gateway_calls import require_go
     from northstar_core.jobs.live import run_live
 
     settings = config_of(home)
@@ -82,28 +80,11 @@ def run_here(
     with DeskClient(home) as desk:
         status = desk.request("status")
         if entry.real_money:
-            refuse_without_go(desk, account)
+            require_go(account, desk.request("preflight", account=account))
     return run_live(
         notebook, parameters, account=account, home=home, day=status["session"].get("label") or "",
         on_progress=Progress(quiet).step, **options,
     )  # fmt: skip
-
-
-def refuse_without_go(desk: DeskClient, account: str) -> None:
-    """Refuse a run with real money unless preflight says GO now.
-
-    Raises
-    ------
-    NoGo
-        With every reason.
-    """
-    import msgspec
-
-    from northstar_core.gateway.preflight import Verdict
-
-    verdict = msgspec.convert(desk.request("preflight", account=account), Verdict)
-    if refusal := verdict.refusal(account, time.time_ns()):
-        raise NoGo(f"{account}: {refusal}")
 
 
 class Progress:
@@ -163,11 +144,11 @@ def start_detached(
     while not (opened := _sessions(home, account) - before):
         if child.poll() is not None:
             lines = [line for line in out.read_text(errors="replace").splitlines() if line.strip()]
-            raise NoGo(
+            raise NotStarted(
                 (lines[-1] if lines else f"the run ended with exit code {child.returncode}").removeprefix("northstar: ")
             )
         if time.monotonic() > deadline:
-            raise NoGo(f"the run (pid {child.pid}) is not in session after {DETACHED_S:.0f} s; see {out}")
+            raise NotStarted(f"the run (pid {child.pid}) is not in session after {DETACHED_S:.0f} s; see {out}")
         time.sleep(0.2)
     strategy, session = sorted(opened)[0]
     child.returncode = 0  # it outlives us: nobody here waits for it

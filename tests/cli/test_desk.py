@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -132,6 +133,29 @@ def test_a_run_in_an_unknown_account_or_without_a_notebook_is_refused(
     assert ran.complaint == f"--account live-9: {desk / 'northstar.toml'} has paper-1"
     ran = northstar("run", notebook(), "--account", "paper-1", "-p", "fast", "2", "-p", "fast", "3")
     assert ran.complaint == "-p fast: given twice"
+
+
+def test_a_notebook_runs_detached_once_and_ends_in_order_when_asked(
+    desk: Path, northstar: Command, start: Start, notebook: Callable[..., Path]
+) -> None:
+    book = notebook()
+    ran = finished(start("run", book, "--account", "paper-1", "-p", "fast", "3", "--detach", "--json"))
+    assert ran.code == 0, ran.err
+    assert (ran.json["strategy"], ran.json["account"]) == ("sma_cross", "paper-1")
+    (row,) = northstar("status", "--json").json["desk"]["sessions"]
+    assert (row["strategy"], row["session"]) == ("sma_cross", ran.json["session"])
+    assert "sma_cross" in northstar("status").out
+    second = finished(start("run", book, "--account", "paper-1"))
+    assert second.code != 0 and "sma_cross" in second.complaint and "paper-1" in second.complaint
+    assert northstar("logs", "sma_cross-paper-1").code == 0
+    with DeskClient(desk) as client:
+        assert client.request("stop", strategy="sma_cross", account="paper-1", reason="enough", grace_s=20) is True
+        with open(os.pidfd_open(ran.json["pid"]), "rb") as alive:
+            assert select.select([alive], [], [], 120.0)[0], "the run does not end"
+        assert client.request("status")["sessions"] == []
+    report = next((desk / "runs").glob("sma_cross-paper-1-*")) / "report.json"
+    found = json.loads(report.read_text())
+    assert found["outcome"] == "completed" and found["parameters"]["fast"] == 3
 
 
 def test_logs_are_shown_for_people_and_for_programs(desk: Path, northstar: Command) -> None:
