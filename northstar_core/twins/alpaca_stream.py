@@ -37,7 +37,7 @@ class Stream:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one connection until it ends."""
-        socket = web.WebSocketResponse(autoping=False, max_msg_size=1 << 20)
+        socket = web.WebSocketResponse(autoping=False, compress=False, max_msg_size=1 << 20)
         await socket.prepare(request)
         packed = "msgpack" in request.headers.get("Content-Type", "")
         outlet = Outlet(socket, request, self._control.faults)

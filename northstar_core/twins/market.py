@@ -26,7 +26,7 @@ MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 LEAD_NS = 5 * MINUTE_NS  #: the market is up this long before its first open
-NAP_S = 0.02  #: the longest sleep: what is asked for meanwhile waits no longer
+BEAT_S, NAP_S = 0.002, 0.02  #: the shortest sleep and the longest: what is asked for meanwhile waits no longer
 AT_ONCE = 500  #: instants played before others get their turn
 
 Callback = Callable[[list[MarketEvent]], None]
@@ -250,8 +250,10 @@ class TwinMarket:
         for kind, rows in self._tables.items():
             _note(state, rows.last(symbol, self.played), kind == "bars")
         if self._expand is not None and symbol in self._bar_symbols:
-            for bar in self._tables["bars"].of_symbol(symbol, self.played - 1, self.played + MINUTE_NS):
-                if bar.start <= self.played:
+            rows = self._tables["bars"]
+            last = rows.last(symbol, self.played)
+            for bar in (last, *rows.of_symbol(symbol, self.played, self.played + MINUTE_NS)):
+                if bar is not None and bar.start <= self.played:
                     for event in self._expand(bar):
                         if event.ts <= self.played:
                             _note(state, event, False)
@@ -264,10 +266,10 @@ class TwinMarket:
         self.clock.start()
         while True:
             if self._play(self.clock.now(), AT_ONCE):
-                ts = self._next()
+                ts = self._coming()
                 if ts is None:
                     return
-                await asyncio.sleep(min(max(self.clock.wall_delay(ts), self.clock.FLOOR_S), NAP_S))
+                await asyncio.sleep(min(max(self.clock.wall_delay(ts), BEAT_S), NAP_S))
             else:
                 await asyncio.sleep(0)
 
@@ -279,7 +281,10 @@ class TwinMarket:
     def _play(self, until: int, most: int | None) -> bool:
         """Play instants up to ``until``, at most so many of them; tell whether all are played."""
         while most is None or most > 0:
-            ts = self._next()
+            while self._at >= len(self._queue) and (begin := self._next_block()) is not None and begin <= until:
+                # Of a minute that ends with a bar, the first instant may already have a quote.
+                self._load(begin, (begin + 1) // MINUTE_NS * MINUTE_NS + MINUTE_NS - 1)
+            ts = self._coming()
             if ts is None or ts > until:
                 self.played = max(self.played, until)
                 return True
@@ -288,17 +293,22 @@ class TwinMarket:
                 most -= 1
         return False
 
-    def _next(self) -> int | None:
-        """Return when something happens next, with that block loaded; None at the end of everything."""
-        while self._at >= len(self._queue):
-            if not self._advance():
-                break
+    def _coming(self) -> int | None:
+        """Return when something happens next, or may: the next minute is looked into when it comes. None at the end."""
         times = [self._queue[self._at][0]] if self._at < len(self._queue) else []
+        if not times and (begin := self._next_block()) is not None:
+            times.append(begin + 1)
         if self._marks:
             times.append(self._marks[0][0])
         if self._timers:
             times.append(max(self._timers[0][0], self.played))
         return min(times, default=None)
+
+    def _next_block(self) -> int | None:
+        """Return the last instant before the next minute in which anything may happen; None after the last."""
+        after = max(self._block_end, self.played)
+        nexts = [ts for rows in self._tables.values() if (ts := rows.next_ts(after)) is not None]
+        return max((min(nexts) - 1) // MINUTE_NS * MINUTE_NS - 1, after) if nexts else None
 
     def _instant(self, ts: int) -> None:
         self.played = ts
@@ -330,18 +340,6 @@ class TwinMarket:
         ts, closes, session = self._marks.pop(0)
         for callback in tuple(self._session_listeners):
             callback(ts, session, not closes)
-
-    def _advance(self) -> bool:
-        """Load the next minute in which anything happens; tell whether there is one."""
-        after = max(self._block_end, self.played)
-        nexts = [ts for rows in self._tables.values() if (ts := rows.next_ts(after)) is not None]
-        if not nexts:
-            self._queue, self._at = [], 0
-            return False
-        # Of a minute that ends with a bar, the first instant may already have a quote: blocks begin with the minute.
-        begin = max((min(nexts) - 1) // MINUTE_NS * MINUTE_NS - 1, after)
-        self._load(begin, (begin + 1) // MINUTE_NS * MINUTE_NS + MINUTE_NS - 1)
-        return True
 
     def _load(self, after: int, until: int) -> None:
         """Make the events of ``(after, until]`` ready, of the symbols that are listened to."""
