@@ -73,7 +73,7 @@ class IbkrBroker:
     def __init__(self, wiring: Wiring) -> None:
         self.wiring, self.clock, self.account = wiring, wiring.clock, wiring.account
         self.options = options(wiring.options, wiring.account)
-        self.simulated = self.options.paper
+        self.simulated = self.options.play_money
         self.contracts = Contracts(self.options.conids)
         since = max(wiring.reads.values(), default=0) or self.clock.now()
         self.book = Book(wiring.account, self.options.account_id, self.contracts, wiring.order_of, since)
@@ -423,7 +423,7 @@ class IbkrBroker:
                 cash=_cash(ledger),
                 equity=equity,
                 buying_power=number(power) or ZERO,
-                status="paper" if self.options.paper else "live",
+                status="paper" if self.options.play_money else "live",
             )
         except (Unanswered, Unreadable) as error:
             raise broker_error(error) from None

@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}/ws"
 
     @property
-    def paper(self) -> bool:
+    def play_money(self) -> bool:
         """Whether the account is one of play money; the broker names those with a D."""
         return self.account_id.startswith("D")
 

@@ -14,6 +14,7 @@ import aiohttp
 from northstar_core.brokers.base import Claim, Wiring
 from northstar_core.brokers.ibkr import IbkrBroker
 from northstar_core.engine.oms import Order
+from northstar_core.gateway.clock import ScaledClock
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
 from northstar_core.model.instrument import instrument
 from northstar_core.model.order import (
@@ -46,25 +47,13 @@ TRIGGERS = {
 }
 
 
-class QuickClock:
+class QuickClock(ScaledClock):
     """Desk time from the market's open, many times as fast as the wall's; waits may be short."""
 
     FLOOR_S = 0.02
 
-    def __init__(self, speed: float = 10.0, start: int = OPEN) -> None:
-        self.speed, self._start, self._began = speed, start, time.monotonic_ns()
-
-    def now(self) -> int:
-        return self._start + int((time.monotonic_ns() - self._began) * self.speed)
-
-    def wall_s(self, desk_s: float) -> float:
-        return max(desk_s / self.speed, self.FLOOR_S)
-
-    async def sleep(self, desk_s: float) -> None:
-        await asyncio.sleep(self.wall_s(desk_s))
-
-    async def until(self, ts: int) -> None:
-        await self.sleep(max(ts - self.now(), 0) / SECOND)
+    def __init__(self) -> None:
+        super().__init__(OPEN, time.time(), 10.0)
 
 
 class Desk:

@@ -315,7 +315,7 @@ def test_settings_that_cannot_be_used_are_refused_with_what_is_allowed(given_opt
 
 def test_the_stream_is_where_rest_is_and_a_d_is_play_money() -> None:
     found = options({"account_id": "U1234567"}, "live-1")
-    assert (found.stream, found.paper) == ("wss://localhost:5000/v1/api/ws", False)
+    assert (found.stream, found.play_money) == ("wss://localhost:5000/v1/api/ws", False)
     assert options({"account_id": "DU1", "url": "http://127.0.0.1:1/v1/api"}, "x").stream == "ws://127.0.0.1:1/v1/api/ws"
 
 
