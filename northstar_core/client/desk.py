@@ -108,10 +108,11 @@ class DeskClient:
         if self._socket is not None:
             return self._socket
         token = self._token if self._token is not None else self._operator_token()
+        path = socket_path(self.home)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(self.timeout_s)
         try:
-            connection.connect(str(socket_path(self.home)))
+            connection.connect(str(path))
             connection.sendall(frame(Login(token=token)))
         except OSError:
             connection.close()
@@ -150,7 +151,7 @@ class DeskClient:
                 data = self._socket.recv(1 << 16)
             except TimeoutError:
                 self.close()
-                raise GatewayError("SILENT", f"{what}: no answer in {self.timeout_s:.0f} s; northstar status") from None
+                raise GatewayError("SILENT", f"{what}: no answer in {self.timeout_s:g} s; northstar status") from None
             except OSError as error:
                 raise self._lost(error) from None
             if not data:
