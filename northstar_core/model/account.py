@@ -123,6 +123,13 @@ class Position:
         self._lots: deque[tuple[Decimal, Decimal]] = deque()
         self._pending: list[tuple[Decimal, Decimal]] = []
 
+    @classmethod
+    def flat(cls, symbol: str, multiplier: int, realized: Decimal, fees: Decimal) -> Position:
+        """Return a position that holds nothing now, with what it has earned and paid."""
+        position = cls(symbol, multiplier)
+        position._realized, position.fees = realized, fees
+        return position
+
     def trade(self, side: Side, qty: Decimal, price: Decimal, fees: Decimal = ZERO) -> Decimal:
         """Book a fill and return the signed change of cash, fees included."""
         signed = qty if side is Side.BUY else -qty

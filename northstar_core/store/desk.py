@@ -26,6 +26,7 @@ from northstar_core.store.postgres import Database, Role
 from northstar_core.store.projection import Changes
 from northstar_core.store.queries import SQL
 from northstar_core.store.recent import RecentTicks, Ticks
+from northstar_core.store.standing import take_up
 from northstar_core.store.ticks import Block, Blocks
 
 LINGER_S = 0.002  #: ticks alone wait so long for others to come along, or for an event, which takes them with it
@@ -148,7 +149,7 @@ class DeskWriter(EventWriter):
         self.next_seq = self.durable + 1
         await self._ensure_partitions(connection, self.next_seq, self.next_seq)
         if self.head.seq:
-            await self._take_up_projection(connection)
+            await take_up(connection, self._projection)
         self._recent = RecentTicks(self.database, self.stream, self.epoch)
         await self._recent.begin(head["tick_seq"])
         self._use(connection)

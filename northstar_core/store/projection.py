@@ -139,6 +139,14 @@ class Projection:
                 self._trade(fact)
                 self._moved[fact.account, fact.strategy, fact.symbol] = seq
 
+    def fold_positions(self, moves: Iterable[tuple[int, int, Fact]]) -> None:
+        """Take in fills and adjustments that the tables have already."""
+        for _, _, fact in moves:
+            if fact.type == "OrderFilled":
+                self._trade(fact)
+            else:
+                self._adjust(fact)
+
     def take(self) -> Changes:
         """Return the rows that were made or changed since the last time."""
         new: list[str] = []

@@ -182,7 +182,8 @@ SELECT (r->>0)::integer, r->>1, r->>2, r->>3, (r->>4)::numeric, (r->>5)::numeric
 SELECT set_config('synchronous_commit', 'off', true);
 
 -- plan_once --
--- This session's statements are few and repeat: each is planned once, and none is worth compiling.
+-- This session's statements are few and repeat: each is planned once, and none is worth compiling. Memory to check a batch.
+SET work_mem = '64MB';
 SET plan_cache_mode = force_generic_plan;
 SET jit = off;
 
@@ -300,3 +301,43 @@ SET LOCAL ROLE northstar_owner;
 -- drop_ticks --
 -- Drop the ranges of ticks whose numbers are all below one; returns the first number of each. $1 seq
 SELECT northstar.drop_ticks($1);
+
+-- standing_orders --
+-- A stream's orders to take up: those that work, and of the others the newest. $1 stream, $2 how many
+SELECT order_id, strategy, account, symbol, side, order_type, tif, parent, qty::text, limit_price::text, stop_price::text,
+       status, cum_qty::text, leaves_qty::text, reason, submitted_seq, submitted_ts, last_seq, last_ts
+  FROM (SELECT * FROM northstar.order_state WHERE stream = $1 AND leaves_qty <> 0
+        UNION
+        (SELECT * FROM northstar.order_state WHERE stream = $1 ORDER BY submitted_seq DESC LIMIT $2)) o
+ ORDER BY submitted_seq;
+
+-- standing_positions --
+-- A stream's positions to take up. $1 stream
+SELECT account, strategy, symbol, qty, realized, fees FROM northstar.position WHERE stream = $1;
+
+-- moves_of_open_positions --
+-- The events that made the positions that are not flat, in order. $1 stream
+SELECT e.seq, e.ts, e.payload FROM northstar.event e
+ WHERE e.stream = $1 AND e.kind = 'PositionAdjusted'
+UNION ALL
+SELECT e.seq, e.ts, e.payload
+  FROM northstar.position p JOIN northstar.fill f USING (stream, account, strategy, symbol)
+  JOIN northstar.event e ON e.stream = f.stream AND e.seq = f.seq
+ WHERE p.stream = $1 AND p.qty <> 0
+ ORDER BY 1;
+
+-- session_since --
+-- Where the newest session began first; 0 if there was none. $1 stream
+SELECT coalesce(min(seq), 0) FROM northstar.events
+ WHERE stream = $1 AND kind = 'SessionBegan' AND convert_from(payload, 'UTF8')::jsonb ->> 'session' =
+       (SELECT convert_from(payload, 'UTF8')::jsonb ->> 'session' FROM northstar.events
+         WHERE stream = $1 AND kind = 'SessionBegan' ORDER BY seq DESC LIMIT 1);
+
+-- restorable --
+-- The events an engine is restored from, in order. $1 stream, $2 kinds, $3 further kinds, $4 from this seq on, $5 last seq
+SELECT seq, payload FROM northstar.events
+ WHERE stream = $1 AND seq <= $5 AND (kind = ANY ($2::text[]) OR (seq >= $4 AND kind = ANY ($3::text[]))) ORDER BY seq;
+
+-- last_declared --
+-- The last declaration of consumed ticks. $1 stream
+SELECT seq, payload FROM northstar.events WHERE stream = $1 AND kind = 'TapeRead' ORDER BY seq DESC LIMIT 1;

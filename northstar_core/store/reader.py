@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
@@ -18,6 +19,25 @@ from northstar_core.store.ticks import BLOCK, SLOTS, ticks_of, ticks_of_slot, ti
 
 LAST_SEQ = 2**63 - 1
 FETCH = 5_000  #: rows a round trip
+
+
+#: what moves books, orders and permissions: an engine that has folded these stands where the desk stood
+FACTS = (
+    "RunStarted", "AccountOpened", "GrantChanged", "LimitsChanged", "TradingStateChanged", "OrderDenied", "OrderSubmitted",
+    "OrderAccepted", "OrderRejected", "OrderFilled", "CancelSubmitted", "ReplaceSubmitted", "OrderCanceled", "OrderReplaced",
+    "OrderExpired", "RequestRejected", "OrderUnknown", "OrderResent", "PositionAdjusted", "AccountActivity", "SessionOpened",
+    "SessionClosed", "SetTimer", "TimerFired", "StrategyStarted", "StrategyStopped", "SessionBegan", "Halt",
+)  # fmt: skip
+#: what counts only within a session
+OF_SESSION = ("PlaceOrder", "Signal", "NoSignal", "ExecutionReport")
+
+
+class _Declared(msgspec.Struct):
+    first_row: int
+    rows: int
+
+
+_declared = msgspec.json.Decoder(_Declared).decode
 
 
 class EventRow(NamedTuple):
@@ -139,6 +159,34 @@ class Reader:
             async for batch in batches:
                 for row in batch:
                     yield row
+
+    async def restorable(self, stream: int, last: int = LAST_SEQ) -> AsyncGenerator[list[tuple[int, bytes]]]:
+        """Yield what an engine is restored from, in order, in lists of (number, payload).
+
+        Every fact; of what strategies said and asked for only the newest session, whose ids are still counted; nothing of
+        feeds, links, snapshots and declarations. The next list is read while the caller folds one.
+        """
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            since = await self._connection.fetchval(SQL["session_since"], stream)
+            cursor = await self._connection.cursor(SQL["restorable"], stream, list(FACTS), list(OF_SESSION), since, last)
+            coming = asyncio.ensure_future(cursor.fetch(FETCH))
+            try:
+                while rows := await coming:
+                    coming = asyncio.ensure_future(cursor.fetch(FETCH))
+                    await asyncio.sleep(0)  # the request goes out before the caller begins
+                    yield [(row[0], row[1]) for row in rows]
+            finally:
+                if not coming.done():
+                    await asyncio.wait([coming])
+
+    async def undeclared(self, stream: int) -> tuple[int, list[tuple[int, MarketEvent]]]:
+        """Return how many ticks a desk has declared (``TapeRead``), and those stored after the last declaration."""
+        row = await self._connection.fetchrow(SQL["last_declared"], stream)
+        rows, seq = 0, 0
+        if row is not None:
+            seq, read = row["seq"], _declared(row["payload"])
+            rows = read.first_row + read.rows
+        return rows, [item async for item in self.ticks(stream, seq + 1)]
 
     async def event(self, stream: int, seq: int) -> EventRow | None:
         """Return one event; None if the number is a market row's or not there."""

@@ -132,6 +132,7 @@ class Day:
                 if isinstance(event, e.TapeRead) and event.table == TABLE:
                     declared, last = event.first_row + event.rows, row.seq
             undeclared = [tick async for _, tick in reader.ticks(run.stream, last + 1)]
+            assert await reader.undeclared(run.stream) == (declared, [i async for i in reader.ticks(run.stream, last + 1)])
         self.desk.log.ticks = declared + len(undeclared)
         self.desk.consumed_before(declared, undeclared)
 

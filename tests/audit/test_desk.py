@@ -11,6 +11,8 @@ import pytest
 from northstar_core.audit.desk import verify_desk
 from northstar_core.audit.report import INVARIANTS, Report, Tally
 from northstar_core.audit.stored_ticks import StoredTicks
+from northstar_core.engine.engine import Engine
+from northstar_core.model.journal import decode
 from northstar_core.store.postgres import Database, Role, open_database
 from northstar_core.store.reader import Reader
 from northstar_core.store.retention import drop_ticks
@@ -32,6 +34,28 @@ def test_two_days_of_a_desk_hold_every_invariant_and_each_was_checked(database: 
         async with await Reader.open(database) as reader:
             assert [item async for item in reader.ticks((await reader.run(name)).stream)] == stored
             assert (await reader.run(name)).epoch == 3
+
+    asyncio.run(act())
+
+
+def test_an_engine_stands_where_the_desk_stood_from_the_restorable_events_alone(database: Database) -> None:
+    async def act() -> None:
+        name = f"desk-audit-{next(NAMES)}"
+        desk = (await two_days(database, name))[-1].desk
+        restored, events = Engine(), 0
+        async with await Reader.open(database) as reader:
+            run = await reader.run(name)
+            async for batch in reader.restorable(run.stream):
+                restored.restore(decode(payload) for _, payload in batch)
+                assert [seq for seq, _ in batch] == sorted(seq for seq, _ in batch)
+                events += len(batch)
+        assert restored.books() == desk.engine.books()
+        ours, theirs = restored.state, desk.engine.state
+        assert ours.blotter.exec_ids == theirs.blotter.exec_ids and ours.blotter.denied == theirs.blotter.denied
+        assert ours.blotter.orders.keys() == theirs.blotter.orders.keys()
+        assert (ours.grants, ours.caps, ours.states) == (theirs.grants, theirs.caps, theirs.states)
+        assert (ours.today, ours.session_close) == (theirs.today, theirs.session_close)
+        assert 0 < events < run.events
 
     asyncio.run(act())
 

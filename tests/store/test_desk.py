@@ -89,24 +89,24 @@ def test_what_is_put_is_durable_in_order_and_the_callback_says_so(database: Data
     asyncio.run(act())
 
 
-def test_orders_fills_and_positions_are_projected_as_by_a_runs_writer(database: Database) -> None:
+def test_orders_fills_and_positions_are_projected_over_many_epochs_as_by_a_runs_writer(database: Database) -> None:
     async def act() -> None:
         desk, plain = run_id(), run_id()
+        for n in range(1, 9):
+            async with await EventWriter.desk(database, desk) as writer:
+                lines = DeskLines(writer)
+                lines.order(n, Side.BUY if n % 2 else Side.SELL, qty=str(100 + n % 5), price="10.10")
+                writer.put(lines.take())
         async with await EventWriter.desk(database, desk) as writer:
             lines = DeskLines(writer)
-            for n in range(1, 20):
-                lines.order(n, Side.BUY if n % 2 else Side.SELL, price="10.10")
-                if n % 4 == 0:
-                    writer.put(lines.take())
-                    await writer.flush()
-            working = lines.order(20, fill=False)
+            working = lines.order(9, fill=False)
             lines.put(e.OrderCanceled(T0, working, "sma", "backtest", "SPY", D(0), "end of\tday\n\\"))
             writer.put(lines.take())
         async with await EventWriter.start(database, NewRun(run_id=plain)) as other:
             same = Lines()
-            for n in range(1, 20):
-                same.order(n, Side.BUY if n % 2 else Side.SELL, price="10.10")
-            working = same.order(20, fill=False)
+            for n in range(1, 9):
+                same.order(n, Side.BUY if n % 2 else Side.SELL, qty=str(100 + n % 5), price="10.10")
+            working = same.order(9, fill=False)
             same.put(e.OrderCanceled(T0, working, "sma", "backtest", "SPY", D(0), "end of\tday\n\\"))
             await other.append(same.lines)
         async with await Reader.open(database) as reader:
