@@ -19,8 +19,8 @@ from northstar_core.brokers.ibkr_book import Book
 from northstar_core.brokers.ibkr_brackets import Brackets, Cancel, Drop, Reduce, Send
 from northstar_core.brokers.ibkr_care import Care
 from northstar_core.brokers.ibkr_contracts import Contracts
+from northstar_core.brokers.ibkr_life import CANCELLING, Life
 from northstar_core.brokers.ibkr_link import Link, Lost, Unanswered, broker_error
-from northstar_core.brokers.ibkr_lives import CANCELLING, Life
 from northstar_core.brokers.ibkr_orders import Terms
 from northstar_core.brokers.ibkr_sender import Sender
 from northstar_core.brokers.ibkr_settings import options
@@ -33,6 +33,7 @@ from northstar_core.model.world import BrokerDown, BrokerUp
 log = logging.getLogger("northstar.ibkr")
 
 ZERO = Decimal(0)
+START_WALL_S = 10.0  #: a start is a dozen requests, however fast the desk's clock runs
 A_PAGE = 100  #: positions on a page
 MOST_PAGES = 50
 RETRY_S = 3.0  #: an exit that could not leave, or shows no effect of what was asked, is looked at again after this
@@ -121,7 +122,8 @@ class IbkrBroker:
         if self._keeper is not None:
             return
         try:
-            async with asyncio.timeout(self.clock.wall_s(self.options.start_s)):
+            wait = max(self.clock.wall_s(self.options.start_s), min(self.options.start_s, START_WALL_S))
+            async with asyncio.timeout(wait):
                 await self._connect(starting=True)
         except TimeoutError:
             await self.link.close()

@@ -14,7 +14,8 @@ import msgspec
 from northstar_core.brokers.base import Claim
 from northstar_core.brokers.ibkr_contracts import Contracts
 from northstar_core.brokers.ibkr_fills import Fills
-from northstar_core.brokers.ibkr_lives import CANCELLING, SECOND, SETTLE_S, Life, Lives, merge, merge_status
+from northstar_core.brokers.ibkr_life import CANCELLING, Life, merge, merge_status
+from northstar_core.brokers.ibkr_lives import SECOND, Lives
 from northstar_core.brokers.ibkr_wire import Execution, Unreadable, excerpt, execution, number, side, text, whole
 from northstar_core.model.execution import ExecType, ExecutionReport, OpenOrder
 from northstar_core.model.order import PlaceOrder
@@ -22,6 +23,7 @@ from northstar_core.model.order_ids import order_id_of
 from northstar_core.model.world import AlertRaised, ExternalOrder, FrameUnread
 
 ZERO = Decimal(0)
+LOOK_S = 60  #: so long the adapter asks by itself for what it misses
 Claims = list[Claim]
 Row = dict[str, Any]
 
@@ -212,26 +214,24 @@ class Book:
     def tick(self, now: int) -> Claims:
         """Return what time alone makes claimable: an end whose executions never came."""
         out: Claims = []
-        for life in list(self.lives.lives.values()):
-            if life.end is None and life.status in ("Cancelled", "Filled"):
+        for life in self.lives.unfinished():
+            if life.status in ("Cancelled", "Filled"):
                 out += self.lives.judge(life, now)
         return out
 
     def wanted(self, now: int) -> Wanted:
         """Return what should be asked for over REST now."""
         pages, trades, unseen = [], False, False
-        for life in self.lives.lives.values():
-            if life.end is not None:
-                continue
+        for life in self.lives.unfinished():
             booked = self.fills.filled(life.order)
             short = life.filled > booked or (life.status == "Filled" and booked < life.terms.qty)
-            trades = trades or (short and now - max(life.since, life.told_at) < 4 * SETTLE_S * SECOND)
+            trades = trades or (short and now - max(life.since, life.told_at) < LOOK_S * SECOND)
+            lost = bool(life.lost) and now - life.lost_at < LOOK_S * SECOND  # after that whoever wants to know asks
             doubtful = life.status == "Inactive" or (life.status == "Cancelled" and not life.told)
             doubtful = doubtful or life.asked is not None or (life.cancelling and life.status not in CANCELLING)
-            told = life.warned and life.status == "Inactive"
-            if life.broker_id and not told and (doubtful or life.lost):
+            if life.broker_id and not life.warned and (doubtful or lost):
                 pages.append(life)
-            unseen = unseen or (not life.broker_id and bool(life.lost))
+            unseen = unseen or (lost and not life.broker_id)
         conids = tuple(sorted({one.conid for one in self.fills.parked.values()}))
         return Wanted(unseen, tuple(pages), trades, conids)
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
-from northstar_core.brokers.ibkr_lives import Life
+from northstar_core.brokers.ibkr_life import Life
 from northstar_core.model.order import OrderType
 
 ZERO = Decimal(0)

@@ -1,9 +1,8 @@
-"""Orders' rows: partial, repeated and late, merged by the broker's id into what has become of each order.
+"""What may be claimed of orders, now that their rows have told so much.
 
 Rules
 -----
-- Rows carry only what changed and are merged; quantities filled never shrink, an end is an end. So any order of the same rows and
-  executions leads to the same claims.
+- Any order of the same rows and executions leads to the same claims (``ibkr_life`` merges rows, ``ibkr_fills`` books executions).
 - ``Inactive`` is no end: an order is inactive while it is made, while it is held, and when it was rejected. It is a rejection once the
   broker said so in words (``ntf``) and shows the order inactive when asked. Inactive for long without words is ``UNKNOWN``.
 - ``Cancelled`` is claimed once every share it says has filled is booked; ``Filled`` is never claimed, the executions are.
@@ -14,133 +13,25 @@ Rules
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
-
-import msgspec
 
 from northstar_core.brokers.base import Claim
+from northstar_core.brokers.ibkr_life import CANCELLING, ENDED, WORKING, Life
 from northstar_core.brokers.ibkr_orders import Terms, terms_of
-from northstar_core.brokers.ibkr_wire import number, text
+from northstar_core.brokers.ibkr_wire import text
 from northstar_core.model.execution import ExecType, ExecutionReport
-from northstar_core.model.order import OrderStatus, OrderType, PlaceOrder
+from northstar_core.model.order import PlaceOrder
 from northstar_core.model.world import AlertRaised
 
-ZERO = Decimal(0)
 SECOND = 1_000_000_000
 REPLACE_S = 2  #: a replace needs so long to show in what is asked for
 SETTLE_S = 15  #: how long an end waits for its executions, and words for an inactive order
 
-WORKING = frozenset({"PendingSubmit", "PreSubmitted", "Submitted", "PendingCancel", "PreCancelled", "WarnState"})
-ENDED = frozenset({"Filled", "Cancelled"})
-CANCELLING = frozenset({"PendingCancel", "PreCancelled"})
+_IDS = re.compile(r"[0-9]{1,18}")
 
 Claims = list[Claim]
-
-
-class Life(msgspec.Struct, eq=False):
-    """An order of ours, and what has been claimed of it."""
-
-    order: PlaceOrder
-    terms: Terms
-    broker_id: int = 0
-    status: str = ""
-    since: int = 0  #: when the status was first seen
-    begun: int = 0  #: when it was sent, or met after a restart
-    inherited: bool = False  #: sent before a restart: its terms are what the rows say
-    filled: Decimal = ZERO  #: the most the rows told
-    told: bool = False  #: whether a row told how much has filled
-    told_at: int = 0  #: when that last rose
-    size: Decimal | None = None  #: as rows have it
-    price: Decimal | None = None
-    words: str = ""  #: the broker's reason
-    asked: Terms | None = None  #: a replace that no row shows yet
-    asked_at: int = 0
-    cancelling: bool = False  #: rows showed a cancel under way
-    lost: frozenset[str] = frozenset()  #: requests without an answer: "submit", "cancel", "replace"
-    acked: bool = False  #: claimed as accepted
-    end: ExecType | None = None  #: claimed as ended; TRADE: every share is booked
-    warned: bool = False
-    reduced: bool = False  #: a bracket exit that works with less than was asked for, its siblings having exited the rest
-    cancel: bool = False  #: a cancel waits until the broker shows the order
-
-    def __repr__(self) -> str:
-        """What it is and where it stands."""
-        return f"<{self.order.order_id} {self.broker_id} {self.status} {self.filled}/{self.terms.qty}>"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more can fill, as far as the broker told."""
-        return self.status in ENDED or self.end is not None
-
-    @property
-    def order_status(self) -> OrderStatus:
-        """Where it stands, in our words."""
-        if self.status == "PendingCancel":
-            return OrderStatus.PENDING_CANCEL
-        if self.status in ("", "Inactive", "PendingSubmit"):
-            return OrderStatus.PENDING_NEW
-        return OrderStatus.PARTIALLY_FILLED if self.filled else OrderStatus.NEW
-
-
-def merge(life: Life, row: dict[str, Any], now: int) -> None:
-    """Take over what a row tells.
-
-    Raises
-    ------
-    Unreadable
-        If a number in it is none.
-    """
-    size, filled, price = number(row.get("totalSize")), number(row.get("filledQuantity")), number(row.get("price"))
-    if filled is None and isinstance(row.get("sizeAndFills"), str) and "/" in row["sizeAndFills"]:
-        filled = number(row["sizeAndFills"].partition("/")[0])
-    if filled is not None:
-        _fill(life, filled, now)
-    if size is not None:
-        life.size = size
-    if price is not None:
-        life.price = price
-    if life.inherited and life.asked is None:
-        _inherit(life)
-    status = row.get("status")
-    if isinstance(status, str) and status and status != life.status and not _ended(life.status, status):
-        life.status, life.since = status, now
-        life.cancelling = life.cancelling or status in CANCELLING
-    if life.status == "Filled":
-        _fill(life, life.size or life.terms.qty, now)
-    words = text(row.get("text") or row.get("order_cancellation_by_system_reason"))
-    if words and life.status in ("Inactive", "Cancelled"):
-        life.words = words
-
-
-def _fill(life: Life, filled: Decimal, now: int) -> None:
-    if filled > life.filled or not life.told:
-        life.filled, life.told, life.told_at = max(life.filled, filled), True, now
-
-
-def _inherit(life: Life) -> None:
-    qty, limit, stop = life.size or life.terms.qty, life.terms.limit_price, life.terms.stop_price
-    if life.price is not None and life.order.order_type is OrderType.STOP:
-        stop = life.price
-    elif life.price is not None and limit is not None:
-        limit = life.price
-    life.terms = Terms(qty, limit, stop)
-
-
-def merge_status(life: Life, row: dict[str, Any], now: int) -> None:
-    """Take over what the order's own page tells, whose numbers are text under other names."""
-    renamed = {
-        **row, "status": row.get("order_status"), "totalSize": row.get("total_size"), "filledQuantity": row.get("cum_fill"),
-    }  # fmt: skip
-    if row.get("limit_price") not in (None, ""):
-        renamed["price"] = row["limit_price"]
-    merge(life, renamed, now)
-
-
-def _ended(before: str, after: str) -> bool:
-    """Whether a status that comes later may not replace an end; a fill may overtake a cancel."""
-    return before == "Filled" or (before == "Cancelled" and after != "Filled")
 
 
 class Lives:
@@ -158,6 +49,7 @@ class Lives:
         self.account, self._filled = account, filled
         self.lives: dict[str, Life] = {}
         self.by_broker: dict[int, Life] = {}
+        self._open: dict[str, Life] = {}  # those whose end has not been claimed, and some whose end has
         self._notices: list[tuple[int, str]] = []
 
     def begin(self, order: PlaceOrder, now: int, *, inherited: bool = False) -> Life:
@@ -165,13 +57,13 @@ class Lives:
         life = self.lives.get(order.order_id)
         if life is None:
             life = Life(order, terms_of(order), since=now, begun=now, inherited=inherited)
-            self.lives[order.order_id] = life
+            self.lives[order.order_id] = self._open[order.order_id] = life
         return life
 
     def restore(self, order: PlaceOrder, terms: Terms, asked: Terms | None, now: int) -> Life:
         """Know an order of before a restart, with the terms it had and those that were being asked for."""
         life = self.begin(order, now)
-        life.terms, life.asked = terms, asked
+        life.terms, life.asked, life.lost_at = terms, asked, now
         if asked is not None:
             life.lost |= {"replace"}
         return life
@@ -182,9 +74,16 @@ class Lives:
             life.broker_id = broker_id
             self.by_broker[broker_id] = life
 
+    def unfinished(self) -> list[Life]:
+        """Orders whose end has not been claimed."""
+        ended = [order_id for order_id, life in self._open.items() if life.end is not None]
+        for order_id in ended:
+            del self._open[order_id]
+        return list(self._open.values())
+
     def working(self) -> list[Life]:
         """Orders that may still fill."""
-        return [life for life in self.lives.values() if not life.over]
+        return [life for life in self.unfinished() if not life.over]
 
     # ── what is claimed ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,10 +117,11 @@ class Lives:
     def forget(self, life: Life) -> None:
         """Let everything about an order be claimed anew."""
         life.acked, life.end, life.warned = False, None, False
+        self._open[life.order.order_id] = life
 
     def lose(self, life: Life, what: str, why: str, now: int) -> Claims:
         """A request got no answer."""
-        life.lost |= {what}
+        life.lost, life.lost_at = life.lost | {what}, now
         self.forget(life)
         return [self._report(life, now, ExecType.UNKNOWN, f"{what}: {why}")]
 
@@ -273,11 +173,13 @@ class Lives:
         """What a working order proves of a cancel or a replace."""
         out: Claims = []
         if life.asked is not None:
-            if self._has(life, life.asked):
+            if life.has(life.asked):
                 out += self.replaced(life, now)
-            elif asked and now - life.asked_at > REPLACE_S * SECOND and self._has(life, life.terms):
+            elif asked and now - life.asked_at > REPLACE_S * SECOND and life.has(life.terms):
                 words = self._words(life) or "the broker shows the terms as they were"
                 out += self.not_replaced(life, words, now)
+            elif asked and now - life.asked_at > SETTLE_S * SECOND:
+                out += self._warn(life, now, "the broker shows neither the terms it had nor those asked for: look there")
         doubtful = "cancel" in life.lost or life.cancelling
         if doubtful and asked and life.status not in CANCELLING:
             life.lost, life.cancelling, life.acked = life.lost - {"cancel"}, False, True
@@ -309,26 +211,24 @@ class Lives:
         life.lost -= {"replace"}
         return [self._report(life, now, ExecType.REPLACE_REJECTED, why)]
 
-    @staticmethod
-    def _has(life: Life, terms: Terms) -> bool:
-        """Whether the rows show these terms; a limit price, where the order has one, else the stop."""
-        price = terms.stop_price if life.order.order_type is OrderType.STOP else terms.limit_price
-        return life.size == terms.qty and (price is None or life.price == price)
-
     def _words(self, life: Life) -> str:
         """The broker's words about an order: those that name it, or, if it is the only one they can mean, any about an order."""
         names = {str(life.broker_id), life.order.order_id} - {"0"}
-        doubtful = [o for o in self.lives.values() if o.status in ("", "Inactive") and not o.over]
+        doubtful = [o for o in self.working() if o.status in ("", "Inactive")]
         since = max(life.begun, life.asked_at)
         for ts, words in reversed(self._notices):
             if ts < since:
                 break
             if any(name in words for name in names):
                 return words
-            others = (o for o in self.lives.values() if o is not life and o.broker_id)
-            if doubtful == [life] and "order" in words.lower() and not any(str(o.broker_id) in words for o in others):
+            if doubtful == [life] and "order" in words.lower() and not self._named(words, life):
                 return words
         return ""
+
+    def _named(self, words: str, life: Life) -> bool:
+        """Whether words name another order by its id."""
+        ids = {int(found) for found in _IDS.findall(words)}
+        return any(self.by_broker.get(one, life) is not life for one in ids)
 
     def notice(self, words: str, now: int) -> list[Life]:
         """Keep what the broker says in words; return the orders it may be about, to be asked for."""

@@ -16,8 +16,8 @@ from northstar_core.brokers.base import Claim
 from northstar_core.brokers.http import Answered, NeverSent, Outcome, Use
 from northstar_core.brokers.ibkr_book import Book
 from northstar_core.brokers.ibkr_contracts import Contracts, asking
+from northstar_core.brokers.ibkr_life import Life
 from northstar_core.brokers.ibkr_link import Link, Unanswered
-from northstar_core.brokers.ibkr_lives import Life
 from northstar_core.brokers.ibkr_orders import (
     LONGEST_CHAIN,
     Accepted,

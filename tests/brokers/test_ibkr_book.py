@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from northstar_core.brokers.base import Claim
 from northstar_core.brokers.ibkr_book import Book
 from northstar_core.brokers.ibkr_contracts import Contracts
-from northstar_core.brokers.ibkr_lives import SECOND, SETTLE_S, Life
+from northstar_core.brokers.ibkr_life import Life
+from northstar_core.brokers.ibkr_lives import SECOND, SETTLE_S
 from northstar_core.brokers.ibkr_orders import Terms
 from northstar_core.brokers.ibkr_wire import Unreadable
 from northstar_core.model.execution import AccountActivity, ActivityKind, ExecutionReport
