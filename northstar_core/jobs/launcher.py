@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from northstar_core.model.errors import NorthstarError
 
 log = logging.getLogger("northstar.jobs")
 
+SESSION_VARIABLE = "NORTHSTAR_SESSION"  #: as ``client.session`` has it, whose import would hold up the kernel's start
 SESSION_FILE = "session.json"
 PIDS_FILE = "pids.json"
 REPORT_FILE = "report.json"
@@ -58,7 +60,6 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 def launch(letter: Letter) -> int:
     """Execute the letter's notebook, leave its report, and return the exit code that says how it ended."""
-    from northstar_core.client.session import SESSION_VARIABLE
     from northstar_core.jobs.engine import Executed, execute, start_kernel
     from northstar_core.jobs.lean import defer_slow_imports, without_hadoop
     from northstar_core.jobs.long_run import LongRun
@@ -185,10 +186,19 @@ def _ask_to_stop(letter: Letter) -> str | None:
     return None if in_session else f"{letter.strategy} is not in session in {letter.account}"
 
 
+def _leave_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
 def main() -> None:
     from northstar_core.jobs.kernel_main import die_with
 
-    die_with(int(sys.argv[1]))
+    parent = int(sys.argv[1])
+    die_with(parent)
+    if sys.platform != "linux":  # which has a signal for it
+        threading.Thread(target=_leave_without, args=(parent,), daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("papermill").setLevel(logging.WARNING)
     letter = msgspec.json.decode(sys.stdin.buffer.read(), type=Letter)

@@ -26,6 +26,7 @@ log = logging.getLogger("northstar.jobs")
 WAKE_S = 15.0
 #: Two moments of one job that lie closer together are of one session: the configuration was changed between them.
 SAME_SESSION_NS = 8 * 3600 * SECOND_NS
+MOST = 10  #: sessions back that are still told to have been missed
 
 Verdict = Literal["start", "late", "missed"]
 Alert = Callable[[str, str, str], None]  #: severity, about, text
@@ -65,7 +66,7 @@ def verdict(planned: Planned, due: Due, now: int) -> Verdict:
     return "start" if now - due.ts <= SECOND_NS else "late"
 
 
-def overdue(planned: Planned, now: int, last: int | None, most: int = 10) -> list[Due]:
+def overdue(planned: Planned, now: int, last: int | None, most: int = MOST) -> list[Due]:
     """Return what fell due up to ``now`` after ``last``, the last known to have been seen to; without one, only what may still start.
 
     Oldest first, the newest ``most`` at most.
@@ -99,12 +100,16 @@ class Schedule:
     def add(self, planned: Planned, call: Callable[[Due], Awaitable[Any]], since: int | None = None) -> None:
         """Call this in every session from now on, or from a time before (ns UTC), with what it is due for."""
 
+        trigger = SessionTrigger(planned.start, self.clock, since)
+        seen = trigger.since
+
         async def fire() -> None:
-            due = planned.start.latest(self.clock.now())
-            if due is not None:
+            # All since the last call, also those a sleeping machine or a run that would not end has let pass.
+            nonlocal seen
+            for due in planned.start.between(seen, self.clock.now())[-MOST:]:
+                seen = due.ts
                 await call(due)
 
-        trigger = SessionTrigger(planned.start, self.clock, since)
         if planned.start.after(trigger.since) is None:
             self._ended(planned.name)
         else:

@@ -162,14 +162,25 @@ class Worker:
             )
 
     async def _due(self, job: JobSettings, planned: Planned, due: Due) -> None:
-        """It is time for a job, or past it."""
-        now = self.clock.now()
-        late_s = (now - due.ts) / SECOND_NS
-        found = verdict(planned, due, now)
-        if found == "missed":
-            await self._missed(job, due, now, f"{late_s:.0f} s late")
-            return
-        record = await self.jobs.claim(job.name, due.ts, self._holder(job), now)
+        """It is time for a job, or past it. A database that is away is waited for, as long as the job may start."""
+        told = False
+        while True:
+            now = self.clock.now()
+            late_s = (now - due.ts) / SECOND_NS
+            found = verdict(planned, due, now)
+            try:
+                if found == "missed" or self.stopping.is_set():
+                    await self._missed(job, due, now, f"{late_s:.0f} s late")
+                    return
+                record = await self.jobs.claim(job.name, due.ts, self._holder(job), now)
+                break
+            except StoreError as error:
+                if found == "missed":
+                    raise
+                if not told:
+                    self.gateway.alert("critical", f"job {job.name}", f"is due, and waits for the database: {error}")
+                told = True
+                await asyncio.sleep(1.0)
         if record is None:
             log.info("job %s: its run of %s was begun before", job.name, due.label)
             return

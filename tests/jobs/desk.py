@@ -97,7 +97,9 @@ class Person:
         elif message.what == "stop":
             kernel = self.desk.kernels.get(message.args["strategy"])
             if kernel is not None:
-                stop = StopRequested(1, kernel.hello.strategy, "paper-1", message.args["reason"], message.args["grace_s"])
+                stop = StopRequested(
+                    1, kernel.hello.strategy, "paper-1", message.args["reason"], message.args["grace_s"]
+                )
                 kernel.connection.send(Batch([(101, stop)]))
             self.connection.answer(message.n, kernel is not None)
         else:
@@ -164,7 +166,13 @@ class TestDesk:
         """What was noted of this kind so far."""
         return [about for noted, about in list(self.noted) if noted == what]
 
-    def wait_for(self, what: str, count: int = 1, timeout_s: float = 30.0) -> list[Any]:
+    def wait_for_alert(self, severity: str, timeout_s: float = 60.0) -> None:
+        """Wait until an alert of this severity was raised."""
+        with self._changed:
+            wanted = self._changed.wait_for(lambda: any(a["severity"] == severity for a in self.of("alert")), timeout_s)
+            assert wanted, f"no {severity} alert; {self.noted[-5:]}"
+
+    def wait_for(self, what: str, count: int = 1, timeout_s: float = 60.0) -> list[Any]:
         """Wait until so much was noted of this kind."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.of(what)) >= count, timeout_s), (

@@ -162,12 +162,12 @@ def test_a_run_that_fails_is_alerted_and_a_notebook_that_cannot_run_is_not_tried
     with TestDesk(settings.home) as desk:
 
         async def work(worker: Worker, jobs: Jobs) -> Any:
-            await asyncio.to_thread(desk.wait_for, "alert")
+            await asyncio.to_thread(desk.wait_for_alert, "critical")
             return await jobs.last("broken")
 
         record = with_worker(settings, database, work)
         assert (record.outcome, record.attempt) == ("failed", 1)
-        assert "fast = 1" in record.detail and "fast = 1" in desk.of("alert")[0]["text"]
+        assert "fast = 1" in record.detail and "fast = 1" in desk.of("alert")[-1]["text"]
 
 
 def test_real_money_starts_only_with_a_fresh_go(tmp_path: Path, database: Database) -> None:
@@ -178,12 +178,12 @@ def test_real_money_starts_only_with_a_fresh_go(tmp_path: Path, database: Databa
     with TestDesk(settings.home, preflight=verdict) as desk:
 
         async def work(worker: Worker, jobs: Jobs) -> Any:
-            await asyncio.to_thread(desk.wait_for, "alert")
+            await asyncio.to_thread(desk.wait_for_alert, "critical")
             return await jobs.last("real")
 
         record = with_worker(settings, database, work)
         assert (record.outcome, desk.of("token")) == ("failed", [])
-        assert desk.of("alert")[0]["text"] == (
+        assert desk.of("alert")[-1]["text"] == (
             "failed: real-1: preflight says NO-GO: account:real-1 credentials: refused by the broker"
         )
 
