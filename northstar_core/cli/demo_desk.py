@@ -9,8 +9,8 @@ from typing import Any
 DAY = "2024-01-05"
 SEED = 7
 HISTORY = 3  #: sessions before the day, which strategies warm up with
-BEGIN = "07:00"  #: the twins' time, New York, when they start
-START, STOP = "open-50m", "close+10m"
+BEGIN = "06:00"  #: the twins' time, New York, when they start
+START, STOP = "open-120m", "close+10m"
 
 #: Parameters with which every strategy finds something to do on this one day; what it earns means nothing.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -47,15 +47,15 @@ class Mishap:
 
 
 MISHAPS = (
-    Mishap("08:15", "a lost order response at Alpaca", "alpaca", rules=(
+    Mishap("07:30", "a lost order response at Alpaca", "alpaca", rules=(
         {"at": "orders.post", "do": "lost_response", "after": 1},)),
-    Mishap("08:15", "duplicate fills at Alpaca", "alpaca", rules=(
+    Mishap("07:30", "duplicate fills at Alpaca", "alpaca", rules=(
         {"at": "stream.fill", "do": "duplicate", "times": 3, "delay_s": 0.3},)),
-    Mishap("08:15", "late fills at Alpaca", "alpaca", rules=(
+    Mishap("07:30", "late fills at Alpaca", "alpaca", rules=(
         {"at": "stream.fill", "do": "delay", "times": 2, "after": 4, "delay_s": 0.5},)),
-    Mishap("08:15", "duplicate executions at Interactive Brokers", "ibkr", rules=(
+    Mishap("07:30", "duplicate executions at Interactive Brokers", "ibkr", rules=(
         {"at": "stream.str", "do": "duplicate", "times": 3},)),
-    Mishap("08:15", "late executions at Interactive Brokers", "ibkr", rules=(
+    Mishap("07:30", "late executions at Interactive Brokers", "ibkr", rules=(
         {"at": "stream.str", "do": "delay", "times": 2, "after": 4, "delay_s": 0.5},)),
     Mishap("10:20", "the feed's connection is cut", "massive", disconnect=True),
     Mishap("11:10", "the feed falls silent", "massive", rules=({"at": "stream.AM", "do": "mute", "delay_s": 4.0},)),
