@@ -2,11 +2,7 @@
 
 ``alpaca_wire`` reads and writes the wire, ``alpaca_book`` turns what was heard into claims, ``alpaca_exits`` holds exits back: all
 without I/O. ``alpaca_reader`` reads, ``alpaca_stream`` listens, and this carries requests and decides nothing.
-
-Options: ``url`` (default: Alpaca's paper account), ``stream``, ``account_id`` (refused if the login shows another), ``start_s``,
-``connect_s``, ``read_s``, ``mute_s``, ``requests_per_minute``, ``kept_for_cancels``, ``extended_hours``, ``replace_qty`` ("rest": a
-replacement works its whole quantity anew, so what has filled is taken off; "whole": it counts what has filled), ``msgpack``.
-Secrets: ``key``, ``secret``.
+What can be set is in ``alpaca_settings``.
 """
 
 from __future__ import annotations
@@ -16,28 +12,23 @@ from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from northstar_core.brokers.alpaca_book import Book
 from northstar_core.brokers.alpaca_desk import Desk
 from northstar_core.brokers.alpaca_reader import OVERLAP_NS, Reader, unread, why
+from northstar_core.brokers.alpaca_settings import options_of, stream_url
 from northstar_core.brokers.alpaca_stream import TradeStream
 from northstar_core.brokers.alpaca_wire import event_of, number, time_ns
 from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Wiring, is_loopback
 from northstar_core.brokers.http import Answered, Bucket, RestClient
-from northstar_core.model.errors import SettingsError
 from northstar_core.model.execution import BrokerSnapshot, ExecutionReport, HeldPosition
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp
 
-PAPER_URL = "https://paper-api.alpaca.markets"
 ZERO = Decimal(0)
-DEFAULTS: dict[str, Any] = {
-    "url": PAPER_URL, "stream": "", "account_id": "", "start_s": 30.0, "connect_s": 3.0, "read_s": 10.0, "mute_s": 10.0,
-    "requests_per_minute": 200, "kept_for_cancels": 0.2, "extended_hours": False, "replace_qty": "rest", "msgpack": False,
-}  # fmt: skip
 WARM_S = 15.0  #: how often connections are used so that they stay open
 REPAIR_S = (0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  #: pauses between looks for missing executions; then they are booked by total
 DAYS_NS = 2 * 86_400 * 1_000_000_000  #: activities that are no fills are listed by their day
@@ -72,10 +63,8 @@ class AlpacaBroker:
     deduplicates = True
 
     def __init__(self, wiring: Wiring) -> None:
-        options = _options(wiring)
+        options = options_of(wiring)
         secrets = wiring.secrets
-        if not secrets.get("key") or not secrets.get("secret"):
-            raise SettingsError(f"account {wiring.account}: Alpaca needs the secrets key and secret")
         self.account, self.clock, self._emit = wiring.account, wiring.clock, wiring.emit
         url = str(options["url"])
         self.simulated = is_loopback(url) or (urlsplit(url).hostname or "").startswith("paper-api.")
@@ -91,7 +80,7 @@ class AlpacaBroker:
         self.reader = Reader(self.rest, self.book, self._tell)
         self.desk = Desk(self.reader, self.clock, self._tell, options, self._expect, self._spawn)
         self.stream = TradeStream(
-            str(options["stream"]) or _stream_url(url), secrets["key"], secrets["secret"], self.clock, on_event=self._on_event,
+            str(options["stream"]) or stream_url(url), secrets["key"], secrets["secret"], self.clock, on_event=self._on_event,
             on_unread=self._on_unread, synchronise=self._synchronise, on_down=self._on_down, msgpack=bool(options["msgpack"]),
         )  # fmt: skip
         self._tasks: set[asyncio.Task[None]] = set()
@@ -359,25 +348,3 @@ class AlpacaBroker:
             await self.reader.repair()
         if self._news.get(order_id, 0) > news and self._heard.get(order_id, 0) == heard:
             self.stream.drop(f"the stream said nothing of order {order_id} for {self._options['mute_s']} s")
-
-
-def _options(wiring: Wiring) -> dict[str, Any]:
-    """Return the options with their defaults, refusing what is not known."""
-    unknown = sorted(set(wiring.options) - set(DEFAULTS))
-    if unknown:
-        raise SettingsError(f"account {wiring.account}: Alpaca has no option {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
-    options = {**DEFAULTS, **wiring.options}
-    for name, default in DEFAULTS.items():
-        kinds = (int, float, Decimal) if isinstance(default, int | float) and not isinstance(default, bool) else (type(default),)
-        if not isinstance(options[name], kinds):
-            raise SettingsError(f"account {wiring.account}: option {name} = {options[name]!r}; give a value like {default!r}")
-    if options["replace_qty"] not in ("rest", "whole"):
-        raise SettingsError(f"account {wiring.account}: option replace_qty = {options['replace_qty']!r}; give 'rest' or 'whole'")
-    if urlsplit(str(options["url"])).scheme not in ("http", "https"):
-        raise SettingsError(f"account {wiring.account}: option url = {options['url']!r}; give one that begins with https://")
-    return options
-
-
-def _stream_url(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(("wss" if parts.scheme == "https" else "ws", parts.netloc, parts.path.rstrip("/") + "/stream", "", ""))

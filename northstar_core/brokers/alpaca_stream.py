@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,6 +22,9 @@ from northstar_core.model.ports import Clock
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LARGEST = 8 * 1024 * 1024
+
+log = logging.getLogger("northstar.alpaca.stream")
+log.setLevel(logging.INFO)  # the library shows every frame to a log that wants debugging, the one with the secret too
 
 
 class TradeStream:
@@ -110,6 +114,7 @@ class TradeStream:
             max_size=LARGEST,
             compression=None,
             proxy=None,
+            logger=log,
         ) as socket:
             self._socket = socket
             reading: asyncio.Task[None] | None = None

@@ -17,7 +17,7 @@ from northstar_core.model.errors import DataError
 from northstar_core.model.execution import AccountActivity, ActivityKind, ExecType, ExecutionReport
 from northstar_core.model.instrument import instrument
 from northstar_core.model.order import PlaceOrder, Side
-from northstar_core.model.world import ExternalOrder
+from northstar_core.model.world import AlertRaised, ExternalOrder
 
 ZERO = Decimal(0)
 ENDS = {"canceled": ExecType.CANCELED, "expired": ExecType.EXPIRED, "rejected": ExecType.REJECTED}
@@ -154,17 +154,17 @@ class Track:
         if not self.acked and not self.ended and (self.lost in ("", "order") or found):
             self.acked, self.lost = True, ""
             out.append(ExecutionReport(head.created or ts, order.order_id, ExecType.NEW))
-        self._tell_by_generation(out, ts)
+        self._tell_by_generation(account, out, ts)
         self._tell_end(out, ts)
         return out
 
-    def _tell_by_generation(self, out: Claims, ts: int) -> None:
+    def _tell_by_generation(self, account: str, out: Claims, ts: int) -> None:
         """Executions of the old order, then that it was replaced, then those of the new one."""
         waiting, self.waiting = self.waiting, []
         for seat in self.seats:
             if seat.depth and seat.id not in self.settled:
                 if self.in_force(seat):
-                    self._replaced(seat, out, ts)
+                    self._replaced(seat, account, out, ts)
                 elif seat.status == "rejected":
                     self.settled.add(seat.id)
                     self.refuse_replace("the broker refused the replacement", ts, out)
@@ -172,7 +172,7 @@ class Track:
         known = {seat.depth for seat in self.seats}
         self.waiting = [item for item in waiting if item[0] not in known]
 
-    def _replaced(self, seat: Seat, out: Claims, ts: int) -> None:
+    def _replaced(self, seat: Seat, account: str, out: Claims, ts: int) -> None:
         self.settled.add(seat.id)
         assert self.order is not None
         asked, order = self.asked, self.order
@@ -182,6 +182,12 @@ class Track:
         if self.lost == "replace":
             self.lost, self.acked = "", True
         out.append(ExecutionReport(seat.created or ts, order.order_id, ExecType.REPLACED))
+        if asked is not None and asked.n == seat.depth and seat.qty and not self.combo:
+            whole = seat.qty + sum((other.filled for other in self.seats if other.depth < seat.depth), ZERO)
+            if whole != asked.qty:  # fills crossed the request, or Alpaca counts a replacement's quantity the other way
+                severity = "critical" if whole > asked.qty else "warning"
+                text = f"order {order.order_id}: replaced to {asked.qty}, but at Alpaca up to {whole} may fill in all; see replace_qty"
+                out.append(AlertRaised(ts, severity, account, text))
 
     def _tell_end(self, out: Claims, ts: int) -> None:
         head = self.head

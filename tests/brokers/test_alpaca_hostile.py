@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from northstar_core.brokers.base import BrokerError, Code, Evidence
+from northstar_core.brokers.base import Evidence
 from northstar_core.model.execution import ExecType
-from northstar_core.model.order import OrderStatus
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, FrameUnread
+from tests.brokers.alpaca_scenes import S, caught_up, play, resolved
 from tests.brokers.house import AlpacaHouse, house
-
-Scene = Callable[[AlpacaHouse], Awaitable[None]]
-S = OrderStatus
-
-
-def play(scene: Scene, *, orders: int | None = None, **more: Any) -> None:
-    """Play a scene; at its end books and server agree, and the server has so many of our orders (default: as many as we sent)."""
-
-    async def run() -> None:
-        async with asyncio.timeout(60), house("alpaca", **more) as h:
-            await scene(h)
-            await h.agrees()
-            state = await h.state()
-            ours = [row for row in state["orders"] if row["client_order_id"].startswith("ns-") and not row["replaces"]]
-            assert len(ours) == len({row["client_order_id"] for row in ours}) == (h.count if orders is None else orders)
-
-    asyncio.run(run())
-
-
-async def resolved(h: AlpacaHouse, order_id: str) -> None:
-    """Do what the gateway does about an order out of sight: ask until there is evidence."""
-    for _ in range(200):
-        if h[order_id].status is not S.UNKNOWN:
-            return
-        await h.broker.find(order_id)
-        await h.stir()
-    raise AssertionError(f"{order_id} stayed unknown: {h.claims[-10:]}")
-
-
-async def caught_up(h: AlpacaHouse, order_id: str, status: OrderStatus) -> None:
-    """Compare with the broker from time to time, as the gateway does, until an order has a status."""
-    for _ in range(200):
-        if h[order_id].status is status:
-            return
-        await h.broker.snapshot()
-        await h.stir()
-    raise AssertionError(f"{h[order_id]} never {status}: {h.claims[-10:]}")
-
 
 # ── the answer to an order ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -362,6 +323,19 @@ def test_a_replace_is_told_once_however_the_stream_tells_it(place: str, fault: s
     play(scene, at=12)
 
 
+@pytest.mark.parametrize(("option", "twin", "severity"), [("whole", "whole", "critical"), ("rest", "remaining", "warning")])
+def test_a_replacement_of_another_size_than_asked_for_is_an_alarm(option: str, twin: str, severity: str) -> None:
+    async def run() -> None:
+        async with house("alpaca", at=12, replace_qty=option, twin={"replaced_qty": twin}) as h:
+            order = await h.place("BUY", 120, "600.20")
+            await h.until_status(order, S.PARTIALLY_FILLED)
+            await h.replace(order, 100, "600.19")
+            await h.until(lambda: h.of(AlertRaised))
+            assert [(c.severity, "may fill in all" in c.text) for c in h.of(AlertRaised)] == [(severity, True)]
+
+    asyncio.run(run())
+
+
 def test_a_broker_that_counts_what_has_filled_in_a_replacement_is_sent_the_whole() -> None:
     async def scene(h: AlpacaHouse) -> None:
         order = await h.place("BUY", 120, "600.20")
@@ -375,192 +349,12 @@ def test_a_broker_that_counts_what_has_filled_in_a_replacement_is_sent_the_whole
     play(scene, at=12, replace_qty="whole", twin={"replaced_qty": "remaining"})
 
 
-# ── combos ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("leg_events", [True, False])
-@pytest.mark.parametrize("fault", ["", "drop", "duplicate", "reorder"])
-def test_a_combo_is_booked_leg_by_leg_with_and_without_events_of_legs(leg_events: bool, fault: str) -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        if fault:
-            h.fault("stream.*fill", fault, times=0, delay_s=0.05)
-        order = await h.place("SELL", 2, "3.50", symbol="1*SPY260619C00600000,-1*SPY260619C00610000")
-        await caught_up(h, order, S.FILLED)
-        assert {p.symbol: p.qty for p in h.truth().positions} == {"SPY260619C00600000": -2, "SPY260619C00610000": 2}
-
-    play(scene, twin={"leg_events": leg_events})
-
-
-def test_legs_heard_of_before_the_answer_are_not_taken_for_anothers() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        h.fault("order", "early", delay_s=0.1)
-        order = await h.place("BUY", 2, "4.50", symbol="1*SPY260619C00600000,-1*SPY260619C00610000")
-        await h.until_status(order, S.FILLED)
-
-    play(scene, twin={"leg_events": True})
-
-
-def test_a_combo_rests_is_replaced_and_cancelled_as_one() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        order = await h.place("BUY", 2, "1.00", symbol="1*SPY260619C00600000,-1*SPY260619C00610000")
-        await h.until_status(order, S.NEW)
-        await h.replace(order, 3, "1.10")
-        await h.until(lambda: ExecType.REPLACED in h.kinds(order))
-        await h.cancel(order)
-        await h.until_status(order, S.CANCELED)
-
-    play(scene)
-
-
-# ── exits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def bracket(h: AlpacaHouse, entry_qty: int = 10, limit: str = "600.50", loss: str = "590.00") -> tuple[str, str, str]:
-    entry = h.order("BUY", entry_qty, limit)
-    target = h.order("SELL", entry_qty, "604.00", parent=entry.order_id, reduce_only=True)
-    stop = h.order("SELL", entry_qty, stop=loss, parent=entry.order_id, reduce_only=True)
-    for order in (entry, target, stop):
-        await h.broker.submit(order)
-    return entry.order_id, target.order_id, stop.order_id
-
-
-def test_a_stop_that_fills_cancels_its_target() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        _, target, stop = await bracket(h, loss="599.00")
-        await h.until(lambda: h.broker.book.tracks[stop].seats)  # type: ignore[attr-defined]
-        await h.step(31)
-        await h.until_status(stop, S.FILLED)
-        await h.until_status(target, S.CANCELED)
-        assert not h.truth().positions
-
-    play(scene, orders=2)
-
-
-def test_exits_of_an_entry_cancelled_in_part_cover_what_it_filled() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        entry, target, stop = await bracket(h, 120, "600.20")
-        await h.until_status(entry, S.PARTIALLY_FILLED)
-        await h.cancel(entry)
-        await h.until_status(entry, S.CANCELED)
-        await h.until(lambda: h.broker.book.tracks[stop].seats)  # type: ignore[attr-defined]
-        await h.step(41)
-        await h.until_status(stop, S.FILLED, S.CANCELED)
-        await h.until_status(target, S.FILLED, S.CANCELED)
-        assert not h.truth().positions
-
-    play(scene, at=12, orders=2)
-
-
-def test_exits_that_are_held_are_changed_and_cancelled_here() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        _, target, stop = await bracket(h, 10, "590.00")
-        await h.until_status(target, S.NEW)
-        await h.until_status(stop, S.NEW)
-        await h.agrees()
-        await h.replace(target, 10, "605.00")
-        await h.until(lambda: ExecType.REPLACED in h.kinds(target))
-        assert h[target].limit_price == Decimal("605.00")
-        await h.cancel(stop)
-        await h.until_status(stop, S.CANCELED)
-
-    play(scene, orders=1)
-
-
-@pytest.mark.parametrize("fault", ["lost_response", "504", "junk"])
-def test_a_lost_answer_to_the_pair_of_exits_sends_no_second_pair(fault: str) -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        h.fault("order", fault, after=1)
-        entry, target, stop = await bracket(h)
-        await h.until_status(entry, S.FILLED)
-        await h.until(lambda: ExecType.UNKNOWN in h.kinds(target) or h.broker.book.tracks[target].seats)  # type: ignore[attr-defined]
-        for order in (target, stop):
-            await resolved(h, order)
-        await h.step(41)
-        await h.until_status(target, S.FILLED)
-        await h.until_status(stop, S.CANCELED)
-
-    play(scene, orders=2)
-
-
-@pytest.mark.parametrize("sent", [True, False])
-def test_exits_are_taken_up_again_after_a_restart(sent: bool) -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        entry, target, stop = await bracket(h, 10, "600.50" if sent else "599.00")
-        if sent:
-            await h.until(lambda: h.broker.book.tracks[stop].seats)  # type: ignore[attr-defined]
-        else:
-            await h.until_status(entry, S.NEW)
-        await h.broker.close()
-        if not sent:
-            await h.step(31)  # the entry fills while nobody is there
-        h.broker = h.make()
-        h.broker.restore(h.engine.books(), list(h.engine.state.blotter.orders.values()))  # type: ignore[attr-defined]
-        await h.broker.start()
-        await h.until_status(entry, S.FILLED)
-        await h.until(lambda: h.broker.book.tracks[stop].seats)  # type: ignore[attr-defined]
-        await h.step(41)
-        await h.until_status(target, S.FILLED)
-        await h.until_status(stop, S.CANCELED)
-
-    play(scene, orders=2)
-
-
-# ── the door ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_refused_credentials_are_an_error_with_that_code_and_without_the_secret() -> None:
-    async def run() -> None:
-        async with house("alpaca", up=False, twin={"secret": "OTHER"}) as h:
-            with pytest.raises(BrokerError) as caught:
-                await h.broker.start()
-            assert caught.value.code is Code.CREDENTIALS and "SECRET" not in str(caught.value) + repr(h.broker)
-
-    asyncio.run(run())
-
-
-def test_another_account_than_the_one_configured_is_refused() -> None:
-    async def run() -> None:
-        async with house("alpaca", up=False, account_id="PA999") as h:
-            with pytest.raises(BrokerError) as caught:
-                await h.broker.start()
-            assert caught.value.code is Code.ACCOUNT
-
-    asyncio.run(run())
-
-
-def test_maintenance_is_said_and_a_later_start_succeeds() -> None:
-    async def run() -> None:
-        async with house("alpaca", up=False) as h:
-            h.fault("account", "503", times=0)
-            with pytest.raises(BrokerError) as caught:
-                await h.broker.start()
-            assert caught.value.code is Code.MAINTENANCE
-            h.heal()
-            await h.broker.start()
-            await h.agrees()
-
-    asyncio.run(run())
-
-
-def test_lists_that_fail_while_all_is_read_anew_are_read_again_before_the_link_is_up() -> None:
-    async def scene(h: AlpacaHouse) -> None:
-        order = await h.place("BUY", 10, "599.00")
-        await h.until_status(order, S.NEW)
-        h.fault("orders.list", "503", times=2)
-        h.fault("activities.type", "junk", times=2)
-        await h.disconnect()
-        await h.step(31)
-        await h.until_status(order, S.FILLED)
-        await h.until(lambda: len(h.of(BrokerUp)) == 2)
-
-    play(scene)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_a_day_of_random_faults_ends_with_equal_books(seed: int) -> None:
     async def scene(h: AlpacaHouse) -> None:
         for place, kinds in (
             ("order", ("lost_response", "504", "504_lost", "early", "late")), ("cancel", ("lost_response", "504_lost", "delay")),
+            ("replace", ("lost_response", "504_lost", "late")),
             ("stream", ("drop", "duplicate", "delay", "reorder", "junk")), ("stream.*", ("disconnect",)),
             ("orders.*", ("503",)), ("account.fill", ("split",)),
         ):  # fmt: skip
@@ -570,8 +364,10 @@ def test_a_day_of_random_faults_ends_with_equal_books(seed: int) -> None:
         for n in range(40):
             limit = ("", "600.20", "590.00", "599.00")[n % 4]
             made.append(await h.place("BUY", 1 + n % 5, limit))
-            if n % 4 == 2:
+            if n % 8 == 2:
                 await h.cancel(made[-1])
+            elif n % 8 == 6 and h[made[-1]].status is S.NEW:
+                await h.replace(made[-1], 3, "598.50")
             if n in (10, 20, 30):
                 await h.step(n + 2)
         h.heal()
