@@ -224,7 +224,7 @@ class Doorman:
         gateway = self.gateway
         grant = gateway.grant(seat.strategy_id, seat.account)
         policy = (grant.on_lost if grant is not None else None) or "cancel"
-        gateway.desk.note(SessionLost(gateway.clock.now(), seat.strategy_id, seat.account, reason[:500], policy))
+        gateway.desk.note(SessionLost(gateway.clock.now(), seat.strategy_id, seat.account, reason[:500], policy, seat.handled))
         if policy == "flatten":
             gateway.stewards.flatten(seat.account, seat.strategy_id, seat.session, reason)
         elif policy == "cancel":

@@ -111,6 +111,7 @@ class SessionLost(msgspec.Struct, frozen=True, gc=False, tag=True):
     account: str
     reason: str
     policy: str  #: "cancel", "leave", "flatten"
+    handled: int = 0  #: the last number it had said it had handled; what came after, it may not have seen
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):

@@ -18,7 +18,7 @@ from northstar_core.model.errors import StrategyError
 from northstar_core.model.market import Bar, Halt, Quote, Trade
 from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
 from northstar_core.model.wants import Wants
-from northstar_core.model.world import BarsGiven, SessionBegan, StopRequested, TicksSkipped
+from northstar_core.model.world import BarsGiven, SessionBegan, SessionLost, StopRequested, TicksSkipped
 from northstar_core.research.replay import Difference
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.seat import FedSeat
@@ -58,6 +58,7 @@ class _Running:
         self.recorded: list[tuple[int, Any]] = []
         self.asked: list[tuple[int, Any]] = []
         self.failed = ""
+        self.handled = -1  #: of a session that was lost: what it certainly saw; -1 for one that ended in order
 
     def give(self, seq: int, event: Any) -> None:
         """Feed an event; what follows from it is asked at it."""
@@ -77,6 +78,8 @@ class _Running:
             one, other = next(ours, None), next(theirs, None)
             if one is None and other is None:
                 break
+            if one is None and other is not None and 0 <= self.handled < other[0]:
+                continue  # the kernel was gone before it could say so
             left = None if one is None else _plain(one[1])
             right = None if other is None else _plain(other[1])
             if left != right:
@@ -133,6 +136,9 @@ class DeskReplay:
         elif kind is e.SessionOpened or kind is e.SessionClosed:
             for session in running.values():
                 session.give(seq, event)
+        elif kind is SessionLost:
+            if (found := running.get(event.strategy)) is not None:
+                found.handled = event.handled
         elif kind is e.StrategyStopped:
             self._end(event.strategy)
         elif kind in TOLD:
