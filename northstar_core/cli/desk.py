@@ -15,6 +15,7 @@ import click
 from northstar_core.cli import show
 from northstar_core.cli.init import home_of, home_option, json_option
 from northstar_core.cli.processes import DeskProcess, ProcessError
+from northstar_core.cli.tail import Tail, log_file
 from northstar_core.model.errors import NorthstarError
 
 GATEWAY, WORKER = "northstar_core.gateway", "northstar_core.jobs.worker"
@@ -44,11 +45,13 @@ def up(config: Path | None, home: Path | None, foreground: bool, no_worker: bool
         raise ProcessError(f"the desk in {folder} is up already, gateway pid {gateway.pid}; northstar down stops it")
     if any(process is gateway for process, _ in missing):
         _refuse_a_taken_socket(folder)
-    said: dict[str, Any] = {}
+    tails = [Tail(folder / "logs" / f"{process.name}.log", 0) for process, _ in parts]
+    for tail in tails:
+        tail.skip()
     try:
         for process, module in missing:
             process.start(module, file)
-            said[process.name] = process.wait_ready()
+            process.wait_ready()
     except (NorthstarError, KeyboardInterrupt):
         for process, _ in reversed(missing):
             if process.child is not None:
@@ -64,7 +67,7 @@ def up(config: Path | None, home: Path | None, foreground: bool, no_worker: bool
     else:
         _tell_where(facts, settings)
     if foreground:
-        _stay(gateway, worker, [process for process, _ in parts])
+        _stay(gateway, worker, [process for process, _ in parts], tails)
 
 
 def _read_secrets(settings: Any) -> None:
@@ -105,10 +108,8 @@ def _tell_where(facts: dict[str, Any], settings: Any) -> None:
         click.echo("  no feed is configured: there are no prices, and no order will pass", err=True)
 
 
-def _stay(gateway: DeskProcess, worker: DeskProcess, parts: list[DeskProcess]) -> None:
+def _stay(gateway: DeskProcess, worker: DeskProcess, parts: list[DeskProcess], tails: list[Tail]) -> None:
     """Show the logs until interrupted, or until a process ends by itself."""
-    from northstar_core.cli.tail import Tail
-
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -116,7 +117,6 @@ def _stay(gateway: DeskProcess, worker: DeskProcess, parts: list[DeskProcess]) -
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, note)
-    tails = [Tail(process.home / "logs" / f"{process.name}.log", 0) for process in parts]
     gone: list[DeskProcess] = []
     while not asked and not gone:
         for tail in tails:
@@ -259,8 +259,6 @@ def _show_desk(desk: dict[str, Any], processes: dict[str, dict[str, Any] | None]
 @json_option
 def logs(what: str, follow: bool, lines: int, home: Path | None, as_json: bool) -> None:
     """Show a log: gateway, worker, or a run by its id or the beginning of it."""
-    from northstar_core.cli.tail import Tail, log_file
-
     tail = Tail(log_file(home_of(home), what), lines, raw=as_json)
     shown = 0
     while True:

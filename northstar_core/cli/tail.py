@@ -22,6 +22,12 @@ class Tail:
         self._inode = 0
         self._rest = b""
 
+    def skip(self) -> None:
+        """Leave out what is there now."""
+        self.lines = 0
+        for _ in self.more():
+            pass
+
     def more(self) -> Iterator[str]:
         """Yield the lines added since the last time; at first the last ones."""
         try:

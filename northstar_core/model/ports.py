@@ -8,7 +8,8 @@ from typing import Protocol
 class Clock(Protocol):
     """The desk's time. It may run faster than the wall's, with simulated brokers only.
 
-    A wait of so many desk seconds is never shorter than ``FLOOR_S`` of the wall's: machines and networks do not get faster.
+    A wait of so many desk seconds is never shorter than ``FLOOR_S`` of the wall's, or than it would be at normal speed where that is less:
+    machines and networks do not get faster.
     """
 
     FLOOR_S: float
@@ -19,7 +20,7 @@ class Clock(Protocol):
         ...
 
     def wall_s(self, desk_s: float) -> float:
-        """How many of the wall's seconds a wait of ``desk_s`` desk seconds takes, at least ``FLOOR_S``."""
+        """How many of the wall's seconds a wait of ``desk_s`` desk seconds takes, at least ``FLOOR_S`` or ``desk_s`` itself."""
         ...
 
     async def sleep(self, desk_s: float) -> None:

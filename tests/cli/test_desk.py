@@ -225,6 +225,27 @@ def test_a_killed_gateway_is_seen_and_started_again_where_it_was(desk: Path, nor
     assert after["epoch"] > before["epoch"] and after["seq"] > before["seq"]
 
 
+def test_in_the_foreground_it_stays_shows_its_log_and_goes_down_with_an_interrupt(
+    home: Path, desk: Path, start: Start
+) -> None:
+    """The module's desk makes room, and comes back."""
+    assert finished(start("down", "--json")).json == {"stopped": ["worker", "gateway"]}
+    for how, code in ((signal.SIGINT, 0), (signal.SIGKILL, 2)):
+        up = start("up", "--foreground", "--no-worker")
+        assert up.stdout is not None
+        lines = [up.stdout.readline() for _ in range(6)]
+        assert lines[0].startswith("the desk is up: gateway pid ") and "ready, epoch" in lines[5]
+        pid = DeskProcess("gateway", home).pid
+        if how is signal.SIGINT:
+            up.send_signal(how)
+        else:
+            os.kill(pid, how)
+        ran = finished(up)
+        assert ran.code == code and DeskProcess("gateway", home).facts() is None
+        assert (how is signal.SIGINT) == ("the gateway ended by itself" not in ran.err)
+    assert finished(start("up", "--json")).code == 0
+
+
 def test_a_stranger_on_the_gateways_socket_is_a_clear_refusal(tmp_path: Path, start: Start) -> None:
     (tmp_path / "gateway").mkdir(mode=0o700)
     (tmp_path / "northstar.toml").write_text(TEXT)
