@@ -9,7 +9,7 @@ help:  ## list the verbs
 venv:  ## make or repair .venv (every other verb does so by itself)
 	@sh scripts/venv
 
-demo: venv  ## run the shipped strategies on a generated market and show what they left
+demo: venv  ## backtest the shipped strategies, then play a whole trading day of them on simulated brokers
 	@$(BIN)/northstar demo $(ARGS)
 
 test: venv  ## run every test; ARGS="tests/engine -k fill" for some
