@@ -22,7 +22,7 @@ _SECRET_OPTION = re.compile(
 def broker_options(where: str, name: str, account: AccountSettings) -> Iterator[str]:
     """What our own adapters take, and whether they would trade the money the configuration says."""
     if account.broker == "alpaca":
-        from northstar_core.brokers.alpaca import DEFAULTS, PAPER_URL
+        from northstar_core.brokers.alpaca_settings import DEFAULTS, PAPER_URL
 
         for key in account.options:
             if key not in DEFAULTS:
