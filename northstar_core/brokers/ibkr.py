@@ -22,20 +22,18 @@ from northstar_core.brokers.ibkr_contracts import Contracts
 from northstar_core.brokers.ibkr_life import CANCELLING, Life
 from northstar_core.brokers.ibkr_link import Link, Lost, Unanswered, broker_error
 from northstar_core.brokers.ibkr_orders import Terms
+from northstar_core.brokers.ibkr_portfolio import Portfolio
 from northstar_core.brokers.ibkr_sender import Sender
 from northstar_core.brokers.ibkr_settings import options
-from northstar_core.brokers.ibkr_wire import Frame, Unreadable, number, rows, whole
+from northstar_core.brokers.ibkr_wire import Frame, Unreadable
 from northstar_core.model.errors import DataError
-from northstar_core.model.execution import BrokerSnapshot, ExecType, ExecutionReport, HeldPosition, OpenOrder
+from northstar_core.model.execution import BrokerSnapshot, ExecType, ExecutionReport, OpenOrder
 from northstar_core.model.order import OrderStatus, PlaceOrder
 from northstar_core.model.world import BrokerDown, BrokerUp
 
 log = logging.getLogger("northstar.ibkr")
 
-ZERO = Decimal(0)
 START_WALL_S = 10.0  #: a start is a dozen requests, however fast the desk's clock runs
-A_PAGE = 100  #: positions on a page
-MOST_PAGES = 50
 RETRY_S = 3.0  #: an exit that could not leave, or shows no effect of what was asked, is looked at again after this
 SNAPSHOTS = 3  #: a snapshot during which something traded is taken again, so often
 
@@ -81,6 +79,7 @@ class IbkrBroker:
         self.link = Link(self.options, self.clock, self._heard, self._unread)
         self.sender = Sender(self.link, self.book, self.contracts, self._take)
         self.care = Care(self.link, self.book, self.contracts, self._take)
+        self.portfolio = Portfolio(self.link, self.care, self.contracts)
         self.brackets = Brackets(self._entry, lambda life: self.book.fills.filled(life.order))
         self.up = False
         self._held_before: list[Life] = []
@@ -386,8 +385,8 @@ class IbkrBroker:
         try:
             for _ in range(SNAPSHOTS):
                 booked = len(self.book.fills.booked)
-                positions = await self._positions()
-                cash = _cash(await self.link.ask("GET", f"/portfolio/{self.options.account_id}/ledger"))
+                positions = await self.portfolio.positions()
+                cash = await self.portfolio.cash()
                 if len(self.book.fills.booked) == booked:
                     break
         except (Unanswered, Unreadable) as error:
@@ -395,54 +394,15 @@ class IbkrBroker:
         held = tuple(OpenOrder(life.order.order_id, OrderStatus.NEW, life.terms.qty) for life in self.brackets.held.values())
         return BrokerSnapshot(self.clock.now(), self.account, cash, positions, (*self.book.open_orders(), *held))
 
-    async def _positions(self) -> tuple[HeldPosition, ...]:
-        base = f"/portfolio/{self.options.account_id}/positions"
-        with suppress(Unanswered):  # pages are cached; not every gateway knows how to forget them
-            await self.link.ask("POST", f"{base}/invalidate")
-        found: list[dict[str, Any]] = []
-        for page in range(MOST_PAGES):
-            more = rows(await self.link.ask("GET", f"{base}/{page}") or [])
-            found += more
-            if len(more) < A_PAGE:
-                break
-        await self.care.names([whole(row.get("conid")) for row in found if self.contracts.name(row) is None])
-        held = [(self.contracts.name(row) or f"conid {row.get('conid')}", number(row.get("position")) or ZERO) for row in found]
-        return tuple(HeldPosition(symbol, qty) for symbol, qty in held if qty)
-
     async def info(self) -> AccountInfo:
         """Return what the login shows of the account; proves that the session can trade."""
         alone = self._keeper is None
         try:
             if alone:
                 await self.link.log_in(starting=False)
-            base = f"/portfolio/{self.options.account_id}"
-            ledger = await self.link.ask("GET", f"{base}/ledger")
-            summary = await self.link.ask("GET", f"{base}/summary")
-            equity = number(_currency(ledger).get("netliquidationvalue")) or ZERO
-            power = (summary.get("buyingpower") or {}).get("amount") if isinstance(summary, dict) else None
-            return AccountInfo(
-                account_id=self.options.account_id,
-                cash=_cash(ledger),
-                equity=equity,
-                buying_power=number(power) or ZERO,
-                status="paper" if self.options.play_money else "live",
-            )
+            return await self.portfolio.info()
         except (Unanswered, Unreadable) as error:
             raise broker_error(error) from None
         finally:
             if alone and self._keeper is None:
                 await self.link.close()
-
-
-def _currency(ledger: Any) -> dict[str, Any]:
-    found = (ledger.get("USD") or ledger.get("BASE")) if isinstance(ledger, dict) else None
-    if not isinstance(found, dict):
-        raise Unreadable("a ledger without dollars")
-    return found
-
-
-def _cash(ledger: Any) -> Decimal:
-    cash = number(_currency(ledger).get("cashbalance"))
-    if cash is None:
-        raise Unreadable("a ledger without cash")
-    return cash

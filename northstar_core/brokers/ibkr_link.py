@@ -27,10 +27,11 @@ from northstar_core.model.ports import Clock
 log = logging.getLogger("northstar.ibkr")
 
 SECOND = 1_000_000_000
-A_SECOND = 10  #: requests a second that a gateway lets through
-#: Endpoints that answer once in so many seconds, by the name used here; a little is added for the way.
+#: A gateway lets ten requests through in any second and shuts out who sends more: so many at once and so many a second are fewer.
+AT_ONCE, A_SECOND, KEPT = 4, 5, 0.25
+TURN_S = 5.0  #: so long an order waits for its turn within the limit
+#: Endpoints that answer once in so many seconds, by the name used here.
 PACED_S = {"orders": 5.0, "trades": 5.0, "portfolio/accounts": 5.0, "tickle": 1.0}
-WAY_S = 0.1
 GREETING_S = 3.0
 LONGEST_FRAME = 8 * 1024 * 1024
 MISSED_TICKLES = 3
@@ -70,13 +71,13 @@ class Link:
         self._heard, self._unread = heard, unread
         self.rest = RestClient(
             options.url, clock, connect_s=options.connect_s, read_s=options.read_s, verify=not options.self_signed,
-            bucket=Bucket(A_SECOND if options.paced else 0, A_SECOND),
+            bucket=Bucket(A_SECOND if options.paced else 0, AT_ONCE, KEPT),
         )  # fmt: skip
         self.session = ""
         self.frames = 0
         self._socket: ClientConnection | None = None
         self._next: dict[str, int] = {}  # when a paced endpoint may be asked again, ns UTC
-        self._tic = False
+        self._turns: dict[str, asyncio.Lock] = {}
 
     @property
     def connected(self) -> bool:
@@ -99,26 +100,33 @@ class Link:
         Unanswered
             If there is no answer, or it is an error, also one with the status 200.
         """
-        if paced and self.options.paced:
-            await self._turn(paced)
+        if not paced or not self.options.paced:
+            return await self._ask(method, path, params, body)
+        async with self._turns.setdefault(paced, asyncio.Lock()):
+            while (left := self._next.get(paced, 0) - self.clock.now()) > 0:
+                await self.clock.sleep(left / SECOND)
+            try:
+                return await self._ask(method, path, params, body)
+            finally:  # counted from the answer: the question arrived before that, however long its way was
+                self._next[paced] = self.clock.now() + int(PACED_S[paced] * SECOND)
+
+    async def _ask(self, method: str, path: str, params: Mapping[str, str] | None, body: object) -> Any:
         if method == "GET":
             outcome = await self.rest.get(path, params)
         else:
             outcome = await self.rest.ask(method, path, use=Use.READ, params=params, body=encode({} if body is None else body))
         return answer_of(outcome, path)
 
-    async def _turn(self, name: str) -> None:
-        """Wait until an endpoint may be asked again; those who wait get their turns one after the other."""
-        now = self.clock.now()
-        at = max(now, self._next.get(name, 0))
-        self._next[name] = at + int((PACED_S[name] + WAY_S) * SECOND)
-        if at > now:
-            await self.clock.sleep((at - now) / SECOND)
-
     async def send(self, method: str, path: str, body: object = None, *, use: Use) -> Outcome:
-        """Send a request that changes something, once."""
+        """Send a request that changes something, once; where our own limit is reached, a moment later."""
         raw = None if body is None else encode(body)
-        return await self.rest.ask(method, path, use=use, body=raw, read_s=self.options.answer_s)
+        until = self.clock.now() + int(TURN_S * SECOND)
+        while True:
+            outcome = await self.rest.ask(method, path, use=use, body=raw, read_s=self.options.answer_s)
+            full = isinstance(outcome, NeverSent) and self.rest.bucket.per_s and self.rest.bucket.level < 1 + self.rest.bucket.kept
+            if not full or self.clock.now() >= until:
+                return outcome
+            await self.clock.sleep(1 / A_SECOND)  # nothing has left, so this is no second time
 
     # ── coming up ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -130,6 +130,11 @@ class Lives:
         life.end = ExecType.REJECTED
         return [self._report(life, now, ExecType.REJECTED, why)]
 
+    def withdraw(self, life: Life, now: int) -> Claims:
+        """The order was cancelled before it left."""
+        life.end = ExecType.CANCELED
+        return [self._report(life, now, ExecType.CANCELED, "cancelled before it left")]
+
     def _accepted(self, life: Life, now: int) -> Claims:
         life.lost -= {"submit"}
         if life.acked or life.lost:

@@ -112,6 +112,10 @@ class Sender:
         self.book.submitting += 1
         try:
             async with self._turn:
+                if life.cancel:  # while it waited behind other orders
+                    life.cancel = False
+                    self._take(self.book.lives.withdraw(life, self.clock.now()))
+                    return True
                 said = await self._converse("order", life, f"{self._account}/orders", {"orders": [wire]})
         finally:
             self.book.submitting -= 1

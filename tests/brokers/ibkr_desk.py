@@ -59,7 +59,7 @@ class QuickClock(ScaledClock):
 class Desk:
     """Orders, their states by the published table, positions and cash, as claims make them."""
 
-    def __init__(self, room: Room, **options: Any) -> None:
+    def __init__(self, room: Room, clock: ScaledClock | None = None, **options: Any) -> None:
         self.room = room
         self.orders: dict[str, PlaceOrder] = {}
         self.claims: list[Claim] = []
@@ -75,7 +75,7 @@ class Desk:
             "account_id": ACCOUNT, "url": room.served.url("ibkr") + "/v1/api", "paced": False, "poll_s": 2.0, "check_s": 8.0,
             "tickle_s": 5.0, "quiet_s": 30.0, "answer_s": 10.0, "backoff_s": 1.0, "conids": {}, **options,
         }  # fmt: skip
-        self.clock = QuickClock()
+        self.clock = clock or QuickClock()
         self.broker = self.adapter()
 
     def adapter(self) -> IbkrBroker:

@@ -263,6 +263,23 @@ def test_a_cancel_of_an_order_in_doubt_goes_out_when_the_order_comes_to_light() 
     at_desk(scene)
 
 
+def test_an_order_cancelled_while_it_waits_behind_another_s_questions_never_leaves() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.room.fault("orders.post", "delay", delay_s=0.5)
+        first = asyncio.create_task(desk.place(1))
+        await desk.until(lambda: desk.broker.book.submitting)
+        second = asyncio.create_task(desk.place(2))
+        await desk.until(lambda: desk.broker.book.submitting == 2)
+        waiting = list(desk.orders)[1]
+        await desk.cancel(waiting)
+        await asyncio.gather(first, second)
+        assert desk.status[waiting] is OrderStatus.CANCELED
+        await desk.agrees()
+        assert (await desk.room.state())["requests"]["orders.post"] == 1
+
+    at_desk(scene)
+
+
 @pytest.mark.parametrize("fault", ["lost_response", "504", "junk"])
 def test_a_replace_whose_answer_is_lost_is_settled_by_the_row(fault: str) -> None:
     async def scene(desk: Desk) -> None:
