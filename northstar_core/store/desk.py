@@ -75,6 +75,8 @@ class DeskWriter(EventWriter):
         self._loose: list[Block] = []  #: committed, perhaps not on the disk
         self._again: list[Block] = []  #: of those, what a crash has lost
         self._look = False  #: the session has ended
+        self._settled = 0  #: highest number known to be on the disk
+        self._settle = False  #: somebody waits until all is
         self._recent: RecentTicks | None = None
         self._statements: dict[str, Any] = {}
         self._loop = asyncio.get_running_loop()
@@ -145,7 +147,7 @@ class DeskWriter(EventWriter):
             await connection.execute(SQL["plan_once"])
         head = await connection.fetchrow(SQL["desk_head"], self.stream)
         self.head = self._tail = Head(head["seq"], head["hash"])
-        self._last = self.durable = max(head["seq"], head["tick_seq"])
+        self._last = self.durable = self._settled = max(head["seq"], head["tick_seq"])
         self.next_seq = self.durable + 1
         await self._ensure_partitions(connection, self.next_seq, self.next_seq)
         if self.head.seq:
@@ -261,17 +263,19 @@ class DeskWriter(EventWriter):
         self.put_ticks(first_seq, ticks)
 
     async def flush(self) -> Head:
-        """Wait until everything handed over is in the store, and return the last event.
+        """Wait until everything handed over is on the disk, ticks too, and return the last event.
 
         Raises
         ------
         JournalError
             If it could not be written.
         """
-        goal = self._last
+        goal, self._settle = self._last, True
+        if self._timer is not None:
+            self._timer.cancel()
         self._ticks_due()
         async with self._done:
-            await self._done.wait_for(lambda: self.durable >= goal or self._failure is not None)
+            await self._done.wait_for(lambda: self._settled >= goal or self._failure is not None)
         self._raise_failure()
         return self.head
 
@@ -295,7 +299,9 @@ class DeskWriter(EventWriter):
     # ── the task ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _has_work(self) -> bool:
-        return bool(self._look or len(self._events) or ((self._due or self._closing) and self._blocks))
+        if len(self._events) or self._look or ((self._due or self._closing) and self._blocks):
+            return True
+        return bool(self._loose) and (self._settle or self._closing)
 
     def _fail(self, error: JournalError) -> None:
         super()._fail(error)
@@ -308,10 +314,10 @@ class DeskWriter(EventWriter):
         """Write all that has accumulated, know that it is in, and say so."""
         events, self._events = self._events, Events()
         size, self._size, self._due = self._size, 0, False
-        self._look = False
+        settle, self._settle, self._look = self._settle, False, False
         end = Head(events.columns[0][-1], events.columns[8][-1]) if len(events) else self.head
         parcel = DeskParcel(events, self._projection.take(), *self._blocks.take(), end, self._last, size)
-        waits = bool(len(events)) or len(self._loose) > LOOSE_MAX
+        waits = bool(len(events)) or not parcel.ticks or settle or len(self._loose) > LOOSE_MAX
         try:
             await self._transact(parcel, waits)
         except LOST as error:
@@ -323,6 +329,7 @@ class DeskWriter(EventWriter):
         self.backlog -= size
         if waits:
             self._loose.clear()
+            self._settled = self.durable
         else:
             self._loose += parcel.ticks
         if self.on_durable is not None:
@@ -341,8 +348,8 @@ class DeskWriter(EventWriter):
         if ticks or len(parcel.events):
             what = statement(self.stream, self.epoch, parcel.events, parcel.changes, ticks, wait)
             await self._run(connection, what)
-        elif connection.is_closed():
-            raise ConnectionError("the session was ended")
+        else:
+            await connection.execute(SQL["settle"])
         self._again.clear()
 
     async def _run(self, connection: asyncpg.Connection, what: Statement) -> None:

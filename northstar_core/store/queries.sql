@@ -341,3 +341,7 @@ SELECT seq, payload FROM northstar.events
 -- last_declared --
 -- The last declaration of consumed ticks. $1 stream
 SELECT seq, payload FROM northstar.events WHERE stream = $1 AND kind = 'TapeRead' ORDER BY seq DESC LIMIT 1;
+
+-- settle --
+-- Wait until everything committed before is on the disk: the smallest commit that waits for it.
+SELECT pg_logical_emit_message(true, 'northstar', '');

@@ -108,14 +108,18 @@ def test_a_ring_too_far_behind_is_begun_anew(database: Database, monkeypatch: py
 
 def test_a_gateway_that_was_replaced_does_not_touch_the_ring(database: Database) -> None:
     async def act() -> None:
-        name, tape = run_id(), Tape()
-        writer = await EventWriter.desk(database, name)
-        await tape.put(writer, ticks(100, 1))
-        admin = await database.connect(Role.ADMIN)
-        await admin.fetchval("SELECT northstar.take_epoch($1)", writer.stream)
-        await writer.close()
-        assert await admin.fetchval("SELECT count(*) FROM northstar.recent_ticks WHERE stream = $1", writer.stream) == 0
-        await admin.close()
-        await tape.check(database, writer.stream)
+        name = run_id()
+        async with await EventWriter.desk(database, name) as first:
+            pass
+        async with await EventWriter.desk(database, name):
+            admin = await database.connect(Role.ADMIN)
+            for epoch, rows in ((first.epoch, 0), (first.epoch + 1, 5)):  # a slot for each symbol, and how far it reaches
+                ring = recent.RecentTicks(database, first.stream, epoch)
+                await ring.begin(0)
+                ring.add([(1, ticks(400, 1))])
+                await ring.close()
+                slots = "SELECT count(DISTINCT symbol) FROM northstar.recent_ticks WHERE stream = $1"
+                assert await admin.fetchval(slots, first.stream) == rows
+            await admin.close()
 
     asyncio.run(act())
