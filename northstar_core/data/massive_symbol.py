@@ -74,8 +74,9 @@ class Owed(msgspec.Struct):
 class SymbolFeed:
     """One symbol.
 
-    ``fills`` are the questions whose answers its messages wait for. A suspected hole that turns out to be none makes the next suspicion
-    wait: for a minute, then longer each time, up to a quarter of an hour; the bars go on, and what may be missing is asked for then.
+    ``fills`` are the questions whose answers its messages wait for. Volume without a bar is usual among seconds (odd lots count for volume
+    alone): there a suspected hole that turns out to be none makes the next suspicion wait, for a minute, then longer each time, up to a
+    quarter of an hour; the bars go on, and what may be missing is asked for then.
     """
 
     def __init__(self, symbol: str, cluster: str, shared: Shared) -> None:
@@ -209,7 +210,7 @@ class SymbolFeed:
         good = [bar for bar in bars if fill.start <= bar.start and bar.ts <= max(fill.end, bar.start) and not wrong(bar, fill.span_ns)]
         sequence.checked = max(sequence.checked, fill.end)
         self._failing.pop(fill.span_ns, None)
-        if fill.reason == "hole":
+        if fill.reason == "hole" and fill.span_ns < MINUTE_NS:
             later = 0 if good else min(max(2 * self._calm.get(fill.span_ns, (0, 0))[1], CALM_NS), LONGEST_CALM_NS)
             self._calm[fill.span_ns] = now + later if later else 0, later
         if self.fills.pop(fill.number, None) is None:  # asked without waiting, or no longer waited for

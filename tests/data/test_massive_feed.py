@@ -292,3 +292,22 @@ def test_an_unknown_option_is_refused_with_those_there_are() -> None:
 
     with pytest.raises(SettingsError, match=r"feed massive: .*silense_s.*options are ws, rest, .*silence_s"):
         settings(silense_s=3)
+
+
+def test_pages_are_followed_at_our_own_server_until_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with desk(start=SESSION.open + 30 * MINUTE_NS) as d:
+            now = d.market.now()
+            assert await d.feed.history("SPY", 100, MINUTE_NS, now) == d.market.bars("SPY", MINUTE_NS, 0, now)[-100:]
+            before = d.feed.stats.requests
+            link = d.feed._links["stocks"]._socket
+            assert link is not None
+            link.transport.abort()
+            await d.until(lambda: d.of(FeedDown))
+            d.market.step(now + 40 * MINUTE_NS)
+            await d.up(2)
+            d.check(now, now + 40 * MINUTE_NS)
+            assert d.feed.stats.requests - before >= 6
+
+    monkeypatch.setattr("northstar_core.data.massive_rest.PAGE_LIMIT", 7)
+    asyncio.run(run())
