@@ -58,8 +58,7 @@ class TwinAccount:
         How orders fill; by default at quotes, without costs.
     faults
         Asked at ``account.submit``: "reject" refuses an order that was taken; "partial" lets an order meet only ``part``
-        of its quantity at first; at ``account.fill``: "split" reports one fill as two; at ``account.fills``: "swap"
-        tells the fills of one instant in the wrong order.
+        of its quantity at first; at ``account.fill``: "split" reports one fill as two.
     """
 
     def __init__(

@@ -221,6 +221,8 @@ class Desk(Book):
         qty = terms.get("qty")
         if qty is not None and (qty <= 0 or qty != int(qty)):
             raise bad("qty must be a whole number above zero")
+        if qty is not None and qty != old.qty and (old.parent is not None or old.order_class == "oco"):
+            raise unprocessable("the quantity of exits follows their entry")
         for name in ("limit_price", "stop_price"):
             value = terms.get(name)
             if value is not None:
@@ -229,6 +231,8 @@ class Desk(Book):
                 check_price(name, value, credit=old.order_class == "mleg")
         if terms.get("trail") is not None and old.type != "trailing_stop":
             raise unprocessable(f"{old.type} orders have no trail")
+        if qty is not None and self._replaced_qty == "remaining" and qty <= old.filled_qty:
+            raise unprocessable("qty must be more than what has filled")
         tif = terms.get("time_in_force") or old.time_in_force
         if tif != old.time_in_force and (old.complex or tif not in ("day", "gtc", "ioc", "fok")):
             raise unprocessable("time_in_force cannot be replaced with this")
@@ -286,11 +290,14 @@ class Desk(Book):
 
     def _replace(self, old: AlpacaOrder, new: AlpacaOrder) -> None:
         """Let the new order take the place of the old one, unless that has ended meanwhile or filled too much."""
+        qty = new.qty or ZERO
         if self._replaced_qty == "remaining":
-            new.qty = (new.qty or ZERO) - (old.filled_qty - new.filled_before)
-        if not old.open or (new.qty or ZERO) <= 0:
+            qty -= old.filled_qty - new.filled_before
+        if not old.open or qty <= 0:
             self._refuse_replacement(old, new)
-        elif new.time_in_force != old.time_in_force:
+            return
+        new.qty = qty
+        if new.time_in_force != old.time_in_force:
             self._silent.add(old.sim)
             self.account.cancel(old.sim)
             self._replaced(old, new)
