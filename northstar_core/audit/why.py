@@ -15,6 +15,7 @@ from northstar_core.model import events as e
 from northstar_core.model.account import TradingState
 from northstar_core.model.denial import SENTENCES
 from northstar_core.model.journal import decode, parse
+from northstar_core.model.market import MarketEvent
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
 
@@ -70,6 +71,7 @@ class WhyOrder:
         self.fold = Fold()
         self.states: dict[str, TradingState] = {}
         self.run: e.RunStarted | None = None
+        self.stored: dict[int, MarketEvent] | None = None  #: of a desk: the ticks read back that are asked for
         self.checks: tuple[Check, ...] = ()
         self.decision: tuple[int, int, e.OrderSubmitted | e.OrderDenied] | None = None
         self.intent: tuple[int, int, PlaceOrder] | None = None
@@ -187,10 +189,22 @@ class WhyOrder:
             limits=self._limits,
         )
 
+    def origin(self) -> int:
+        """Return the number of the tick that led to the intent; 0 if it was an event, or there is no intent."""
+        if self.intent is None:
+            return 0
+        _, cause, intent = self.intent
+        signal = self._signal(intent)
+        first = cause if signal is None else signal[1]
+        return 0 if not first or self.numbering.is_event(first) else first
+
+    def _signal(self, intent: PlaceOrder) -> tuple[int, int, e.Signal] | None:
+        return self._signals.get((intent.strategy, intent.signal)) if intent.signal else None
+
     def _origin(self, seq: int, cause: int, intent: PlaceOrder) -> list[Step]:
         """The tick, the signal where there is one, and the intent."""
         steps = []
-        signal = self._signals.get((intent.strategy, intent.signal)) if intent.signal else None
+        signal = self._signal(intent)
         first = cause if signal is None else signal[1]
         steps.append(self.tick(first, intent.ts))
         if signal is not None:
@@ -206,6 +220,11 @@ class WhyOrder:
             if found is None:
                 return Step(what="cause", seq=seq, ts=ts, text=f"an event at seq {seq}")
             return _step(_name(found[1]), seq, found[0], 0, found[1])
+        if self.stored is not None:
+            tick = self.stored.get(seq)
+            if tick is None:
+                return Step(what="tick", seq=seq, ts=ts, text="a tick that is not stored any more")
+            return Step(what="tick", seq=seq, ts=tick.ts, text=describe(tick), event=msgspec.to_builtins(tick))
         data = self.run.data if self.run is not None else ()
         files = ", ".join(f"{source.name} (sha256 {source.sha256[:16]}…)" for source in data)
         where = f"row {row} of the rows consumed" + (f", from {files}" if files else "")

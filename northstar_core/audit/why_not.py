@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,10 +14,24 @@ from northstar_core.model import events as e
 from northstar_core.model.account import TradingState
 from northstar_core.model.denial import SENTENCES
 from northstar_core.model.journal import decode, parse
+from northstar_core.model.market import MarketEvent
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.tape import Tape
+from northstar_core.model.world import GatewayStarted, SessionLost, SessionResumed
 
 Replay = Callable[[int], e.NoSignal | e.Signal | None]  #: time to what the strategy would have said of the symbol then
+
+
+class Rows(Protocol):
+    """What is known of the market: ``tape_rows.TapeRows``, or what a desk stored (``desk.DeskRows``)."""
+
+    bar_ns: int
+
+    def latest(self, symbol: str, ts: int) -> MarketEvent | None:
+        """Return the last row of a symbol that was known at a time."""
+
+    def bars(self, symbol: str, after: int, until: int) -> int:
+        """Return how many bars of a symbol closed in ``(after, until]``."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +79,21 @@ class WhyNot:
     """Takes a log's lines in order and keeps the nearest records at or before a time."""
 
     def __init__(
-        self, strategy: str, symbol: str, ts: int, *, replay: Replay | None = None, tape: Tape | None = None
+        self,
+        strategy: str,
+        symbol: str,
+        ts: int,
+        *,
+        replay: Replay | None = None,
+        tape: Tape | None = None,
+        rows: Rows | None = None,
     ) -> None:
         self.strategy, self.symbol, self.ts = strategy, symbol, ts
         self.replay = replay
         self.tape = tape
+        self.rows = rows
+        self.began: int | None = None  #: when the log begins: a run, or a desk's first gateway
+        self.lost: SessionLost | None = None
         self.fold = Fold()
         self.run: e.RunStarted | None = None
         self.strategies: list[str] = []
@@ -95,7 +119,7 @@ class WhyNot:
             If it is no line of a journal, or its payload no event.
         """
         line = parse(text)
-        if line.ts > self.ts and self.run is not None:
+        if line.ts > self.ts and self.began is not None:
             if b'"RunFinished"' in line.payload or b'"StrategySt' in line.payload:
                 self._life(decode(line.payload))
             return
@@ -105,16 +129,23 @@ class WhyNot:
         self.fold.apply(event, line.seq, line.cause)
 
     def _life(self, event: e.Event) -> None:
-        if isinstance(event, e.RunStarted):
-            self.run = event
+        if isinstance(event, e.RunStarted | GatewayStarted):
+            if isinstance(event, e.RunStarted):
+                self.run = event
+            if self.began is None:
+                self.began = event.ts
         elif isinstance(event, e.RunFinished):
             self.finished = event
         elif isinstance(event, e.StrategyStarted):
-            self.strategies.append(event.strategy)
-            if event.strategy == self.strategy:
-                self.started = event
-        elif isinstance(event, e.StrategyStopped) and event.strategy == self.strategy:
-            self.stopped = event
+            if event.strategy not in self.strategies:
+                self.strategies.append(event.strategy)
+            # on a desk it starts again and again: the last time before the one asked about counts, else its first
+            if event.strategy == self.strategy and (self.started is None or event.ts <= self.ts):
+                self.started, self.stopped, self.lost = event, None, None
+        elif isinstance(event, e.StrategyStopped | SessionLost | SessionResumed):
+            if event.strategy == self.strategy and event.ts <= self.ts:
+                self.stopped = event if isinstance(event, e.StrategyStopped) else self.stopped
+                self.lost = event if isinstance(event, SessionLost) else None
 
     def _record(self, event: e.Event, seq: int, cause: int) -> None:
         mine = getattr(event, "strategy", None) == self.strategy
@@ -139,33 +170,39 @@ class WhyNot:
         outside = self._outside()
         if outside is not None:
             return outside
-        assert self.run is not None
-        rows = TapeRows(self.tape, self.run.symbols) if self.tape is not None else None
+        rows = self.rows
+        if self.tape is not None:
+            rows = TapeRows(self.tape, self.run.symbols if self.run is not None else ())
         tick = rows.latest(self.symbol, self.ts) if rows is not None else None
         at = tick.ts if tick is not None else None
         context = self._context()
-        placed = self._placed(at, context)
+        gone = self.rows is not None and at is not None and 0 < self.rows.bar_ns <= self.ts - at
+        placed = None if gone else self._placed(at, context)
         if placed is not None:
             return placed
-        if self.said is not None and self.said[1].ts == (self.ts if at is None else at):
+        if self.said is not None and not gone and self._then(self.said[1].ts, self.ts if at is None else at):
             return self._said(context)
         absent = self._absent(rows, at, context)
         if absent is not None:
             return absent
         return self._between(self.ts if at is None else at, context)
 
+    def _then(self, said: int, at: int) -> bool:
+        """Whether something was said of this very bar: on a desk a moment later than the bar ends."""
+        return said == at or (self.rows is not None and said >= at)
+
     def _outside(self) -> Answer | None:
         """The time, the strategy or the symbol is none of this run's."""
-        if self.run is None:
+        if self.began is None:
             return Answer(kind="not started", text="the log has no run")
-        if self.ts < self.run.ts:
-            return Answer(kind="not started", text=f"the run begins at {moment(self.run.ts)}", seq=1)
+        if self.ts < self.began:
+            return Answer(kind="not started", text=f"the run begins at {moment(self.began)}", seq=1)
         if self.started is None:
             return Answer(
                 kind="unknown",
                 text=f"no strategy {self.strategy!r} in this run; it has {', '.join(self.strategies) or 'none'}",
             )
-        if self.run.symbols and self.symbol not in self.run.symbols and "*" not in self.symbol:
+        if self.run is not None and self.run.symbols and self.symbol not in self.run.symbols and "*" not in self.symbol:
             return Answer(
                 kind="unknown", text=f"the run has no data of {self.symbol}; it has {', '.join(self.run.symbols[:12])}"
             )
@@ -174,6 +211,9 @@ class WhyNot:
         ends = [event.ts for event in (self.stopped, self.finished) if event is not None and event.ts < self.ts]
         if ends:
             return Answer(kind="ended", text=f"{self.strategy} had ended at {moment(min(ends))}")
+        if self.lost is not None:
+            text = f"{self.strategy}'s session was lost at {moment(self.lost.ts)} ({self.lost.reason}); its policy: {self.lost.policy}"
+            return Answer(kind="ended", text=text, context=self._context())
         return None
 
     def _placed(self, at: int | None, context: tuple[str, ...]) -> Answer | None:
@@ -227,7 +267,7 @@ class WhyNot:
             context=context,
         )
 
-    def _absent(self, rows: TapeRows | None, at: int | None, context: tuple[str, ...]) -> Answer | None:
+    def _absent(self, rows: Rows | None, at: int | None, context: tuple[str, ...]) -> Answer | None:
         """Nothing could be said: no row, still warming up, or no session."""
         assert self.started is not None
         if rows is not None and at is None:

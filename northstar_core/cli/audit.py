@@ -109,26 +109,40 @@ def why(order_id: str, run: str | None, as_json: bool) -> None:
             click.echo(line)
 
 
-async def _run_of(reader: Any, run_id: str | None, strategy: str) -> Any:
-    """The run asked for; without one the newest of the strategy, or the newest of all where none is known to be its."""
+async def _run_of(reader: Any, run_id: str | None, strategy: str, order_id: str | None = None) -> Any:
+    """The run asked for; without one the desk that has the order, then the newest run of the strategy, then a desk of it.
+
+    Where none is known to be its, the newest of all.
+    """
     if run_id is None:
+        desks = await reader.runs("desk")
+        for desk in desks if order_id is not None else ():
+            if await reader.mentions(desk.stream, order_id=order_id):
+                return desk
         for run in await reader.runs(limit=1000):
             if strategy in run.summary.get("strategies", ()):
                 return run
+        for desk in desks:
+            if await reader.mentions(desk.stream, strategy=strategy):
+                return desk
     return await reader.run(run_id)
 
 
 async def _why(order_id: str, run_id: str | None) -> Any:
+    from northstar_core.audit.desk import why_order
     from northstar_core.audit.why import WhyOrder
     from northstar_core.store.postgres import open_database
     from northstar_core.store.reader import Reader
 
     async with open_database() as database, await Reader.open(database) as reader:
-        run = await _run_of(reader, run_id, order_id.rsplit("-", 2)[0])
-        with WhyOrder(order_id, _tape(run, await started_of(reader, run))[0]) as asked:
-            async for row in reader.events(run.stream):
-                asked.feed(row.line)
-            chain = asked.chain()
+        run = await _run_of(reader, run_id, order_id.rsplit("-", 2)[0], order_id)
+        if run.kind == "desk":
+            chain = await why_order(reader, run.stream, order_id)
+        else:
+            with WhyOrder(order_id, _tape(run, await started_of(reader, run))[0]) as asked:
+                async for row in reader.events(run.stream):
+                    asked.feed(row.line)
+                chain = asked.chain()
         if chain.outcome == "unknown":
             orders = await reader.orders(run.stream)
             such = f", such as {orders[0]['order_id']}" if orders else ""
@@ -161,6 +175,7 @@ def why_not(strategy: str, symbol: str, time: str, run: str | None, as_json: boo
 
 
 async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> Any:
+    from northstar_core.audit.desk import why_not_at
     from northstar_core.audit.why_not import WhyNot
     from northstar_core.research.replay import reason_at
     from northstar_core.store.postgres import open_database
@@ -168,6 +183,8 @@ async def _why_not(strategy: str, symbol: str, ts: int, run_id: str | None) -> A
 
     async with open_database() as database, await Reader.open(database) as reader:
         run = await _run_of(reader, run_id, strategy)
+        if run.kind == "desk":
+            return await why_not_at(reader, run.stream, strategy, symbol, ts)
         started = await started_of(reader, run)
         if strategy not in started.strategies:
             raise SettingsError(

@@ -345,3 +345,17 @@ SELECT seq, payload FROM northstar.events WHERE stream = $1 AND kind = 'TapeRead
 -- settle --
 -- Wait until everything committed before is on the disk: the smallest commit that waits for it.
 SELECT pg_logical_emit_message(true, 'northstar', '');
+
+-- mentions --
+-- Whether a stream has an event of a strategy, or of an order. $1 stream, $2 strategy or NULL, $3 order_id or NULL
+SELECT EXISTS (SELECT FROM northstar.events WHERE stream = $1 AND strategy = $2)
+    OR EXISTS (SELECT FROM northstar.events WHERE stream = $1 AND order_id = $3);
+
+-- block_at --
+-- The first tick block from a number on. $1 stream, $2 seq
+SELECT first_seq, n, last_ts FROM northstar.ticks WHERE stream = $1 AND first_seq >= $2 ORDER BY first_seq LIMIT 1;
+
+-- tick_span --
+-- The numbers of a stream's first and last tick blocks.  $1 stream
+SELECT (SELECT first_seq FROM northstar.ticks WHERE stream = $1 ORDER BY first_seq LIMIT 1) AS low,
+       (SELECT first_seq FROM northstar.ticks WHERE stream = $1 ORDER BY first_seq DESC LIMIT 1) AS high;

@@ -271,6 +271,31 @@ class Reader:
                 break
         return [item for part in reversed(found) for item in part]
 
+    async def ticks_until(self, stream: int, symbol: str, ts: int, n: int) -> list[tuple[int, MarketEvent]]:
+        """Return a symbol's last ``n`` stored market events known by a time, oldest first, with their numbers.
+
+        The time is searched for by halves: ticks are numbered as they come, so their times grow but for late ones.
+        """
+        span = await self._connection.fetchrow(SQL["tick_span"], stream)
+        if span["low"] is None:
+            return []
+        low, high = span["low"], span["high"] + 1
+        while low < high:  # the first block that ends after the time
+            middle = (low + high) // 2
+            row = await self._connection.fetchrow(SQL["block_at"], stream, middle)
+            if row is None or row["last_ts"] > ts:
+                high = middle
+            else:
+                low = row["first_seq"] + 1
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            found = await self._newest(stream, symbol, n + BLOCK, 1, low + BLOCK)
+        return [item for item in found if item[1].ts <= ts][-n:]
+
+    async def mentions(self, stream: int, *, strategy: str | None = None, order_id: str | None = None) -> bool:
+        """Whether a stream has an event of a strategy, or of an order."""
+        found: bool = await self._connection.fetchval(SQL["mentions"], stream, strategy, order_id)
+        return found
+
     async def kept_ticks(self) -> list[tuple[int, int]]:
         """Return the ranges of numbers, in order, whose ticks retention has not dropped or that were never written."""
         return [tuple(row) for row in await self._connection.fetch(SQL["tick_partitions"])]
