@@ -17,7 +17,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "sma_momentum": {"symbols": ["BETA"], "fast": 10, "slow": 30, "band": 0.0003, "exposure": 0.5, "short": False},
     "mean_reversion": {"symbols": ["GAMA"], "period": 30, "entry": 1.5, "exit": 0.25, "exposure": 0.5},
     "volatility_breakout": {
-        "symbols": ["ALFA", "BETA", "GAMA"], "range_minutes": 15, "atr_period": 30, "buffer": 0.1, "last_entry": 300, "exposure": 0.3,
+        "symbols": ["ALFA", "GAMA"], "range_minutes": 15, "atr_period": 30, "buffer": 0.1, "last_entry": 300, "exposure": 0.3,
     },
     "put_vertical": {
         "symbols": ["ALFA"], "target": 0.08, "stop": 0.15, "min_credit": 0.05, "min_days": 1, "entry_minutes": 20, "risk": 0.05,

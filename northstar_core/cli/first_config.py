@@ -20,7 +20,7 @@ TEXT = """\
 [desk]
 name = "desk"
 calendar = "XNYS"                 # the exchange whose sessions the desk keeps: a MIC such as XNYS, XNSE, or 24/7
-bar = "1m"                        # the bars strategies decide on: 1s, 1m, 5m, 15m, 1h
+bar = "1m"                        # the bars strategies get: 1s or 1m; longer ones they make of these
 
 # ── market data ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -119,6 +119,18 @@ def cancel(order_id: str, home: Path | None, as_json: bool) -> None:
     _show_fate(ask(home, "cancel", order_id=order_id), as_json)
 
 
+@order.command()
+@click.argument("order_id")
+@click.argument("outcome", type=click.Choice(["canceled", "rejected", "expired", "working"], case_sensitive=False))
+@click.option("--who", required=True, help="Who says so; it goes on the record.")
+@click.option("--reason", required=True, help="How you know.")
+@home_option
+@json_option
+def resolve(order_id: str, outcome: str, who: str, reason: str, home: Path | None, as_json: bool) -> None:
+    """Say what became of an order that is UNKNOWN, once you have looked at the broker."""
+    _show_fate(ask(home, "resolve", order_id=order_id, outcome=outcome.lower(), who=who, reason=reason), as_json)
+
+
 @order.command("list")
 @click.option("--account", default="", help="Of this account only.")
 @click.option("--strategy", default="", help="Of this strategy only.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections import deque
 from pathlib import Path
@@ -44,7 +45,8 @@ SESSION_VARIABLE = "NORTHSTAR_SESSION"  #: path of the file a launcher leaves fo
 LARGEST_DOWN = 1 << 26
 WELCOME_S = 120.0  #: bars from before the session may take long
 BACK_S = 60.0  #: wall seconds in which a gateway that went may come back
-KEPT = 2_000  #: messages kept in case the connection drops before they arrived
+KEPT = 10_000  #: messages kept in case the connection drops before they arrived
+LATER = frozenset({"SESSION", "BROKER", "HISTORY", "INTERNAL"})  #: refusals that a session which comes back need not take for an answer
 PROGRESS_S = 1.0
 
 
@@ -52,13 +54,18 @@ class SessionError(NorthstarError):
     """The gateway refused the session, or is gone."""
 
 
+class _NotYet(Exception):
+    """The gateway cannot let the session in yet."""
+
+
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """What a launcher left: where the gateway is, and the token for this one session."""
 
-    socket: str
+    socket: str  #: path of the Unix socket, or ``tls://HOST:PORT``
     token: str
     run_dir: str = ""
     code: dict[str, str] = {}
+    ca: str = ""  #: path of the certificates to trust, where the gateway's is not signed by one the system trusts
 
     def __repr__(self) -> str:
         """Never the token."""
@@ -97,8 +104,12 @@ class _Pipe:
         self._n = 0
 
     @classmethod
-    async def open(cls, socket: str) -> _Pipe:
-        return cls(*await asyncio.open_unix_connection(socket, limit=1 << 20))
+    async def open(cls, link: Connected) -> _Pipe:
+        if not link.socket.startswith("tls://"):
+            return cls(*await asyncio.open_unix_connection(link.socket, limit=1 << 20))
+        host, _, port = link.socket.removeprefix("tls://").rpartition(":")
+        context = ssl.create_default_context(cafile=link.ca or None)
+        return cls(*await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, limit=1 << 20))
 
     async def read(self) -> Any:
         size = int.from_bytes(await self._reader.readexactly(HEADER), "big")
@@ -128,6 +139,8 @@ class Session:
         self.outcome, self.detail = "running", ""
         self._pipe: _Pipe | None = None
         self._sent: deque[Any] = deque(maxlen=KEPT)
+        self._asked = 0  #: messages ever sent in this session, of which ``_sent`` has the last
+        self._gone_since = 0.0  #: when the connection was lost, monotonic; 0 while there is one
         self._stop_by = 0.0
         self._said = 0.0
         self._started = time.perf_counter()
@@ -142,22 +155,20 @@ class Session:
         SessionError
             If the gateway refuses the session, or is gone and does not come back.
         """
-        gone_since = 0.0
         try:
             while self.outcome == "running":
                 try:
                     await self._converse()
-                    gone_since = 0.0
-                except (OSError, EOFError) as error:
+                except (OSError, EOFError, _NotYet) as error:
                     if self._stop_by:
                         self._end("stopped", "the gateway is gone")
                         break
-                    gone_since = gone_since or time.monotonic()
-                    if time.monotonic() - gone_since > BACK_S:
+                    self._gone_since = self._gone_since or time.monotonic()
+                    if time.monotonic() - self._gone_since > BACK_S:
                         self._end("failed", "the gateway is gone")
                         raise SessionError(f"{self.link.socket}: the gateway is gone: {error or type(error).__name__}") from None
                     await asyncio.sleep(0.25)
-        except StrategyError as error:
+        except NorthstarError as error:
             self._end("failed", str(error))
             raise
         except (asyncio.CancelledError, KeyboardInterrupt):
@@ -178,7 +189,9 @@ class Session:
 
     async def _converse(self) -> None:
         """Begin or resume over a new connection, and go on until it or the session ends."""
-        self._pipe = pipe = await _Pipe.open(self.link.socket)
+        if self._pipe is not None:
+            self._pipe.close()
+        self._pipe = pipe = await _Pipe.open(self.link)
         strategy = self.strategy
         kind = type(strategy)
         seat = self.seat
@@ -193,11 +206,14 @@ class Session:
         async with asyncio.timeout(WELCOME_S):
             message = await pipe.read()
         if isinstance(message, Refused):
+            if seat is not None and message.code in LATER:
+                raise _NotYet(f"{message.code}: {message.detail}")
             self._end("failed", f"{message.code}: {message.detail}")
             raise SessionError(f"the gateway refused the session: {message.code}: {message.detail}")
         if not isinstance(message, Welcome):
             raise ProtocolError(f"the gateway began with {type(message).__name__}")
         seat = self._welcomed(message)
+        self._gone_since = 0.0
         beat = asyncio.get_running_loop().create_task(self._beat(pipe, message.beat_s))
         try:
             while self.outcome == "running":
@@ -208,15 +224,20 @@ class Session:
     def _welcomed(self, welcome: Welcome) -> FedSeat:
         seat, self.welcome = self.seat, welcome
         if seat is not None and welcome.resumed:
+            assert self._pipe is not None
             seat.resumed_at = seat.seq
-            for message in list(self._sent):
-                if _number(message) > welcome.n:
-                    assert self._pipe is not None
-                    self._pipe.send(Ask(self._pipe.next(), message))
+            missing = self._asked - welcome.asked
+            if not 0 <= missing <= len(self._sent):
+                raise ProtocolError(f"{missing} messages did not arrive, {len(self._sent)} are kept; the session cannot go on")
+            for message in list(self._sent)[len(self._sent) - missing :]:
+                self._pipe.send(Ask(self._pipe.next(), message))
+            if (state := seat.state()) is not None:
+                self._pipe.send(Keep(self._pipe.next(), state))
             return seat
         if seat is not None:  # the gateway knows nothing of the session any more: begin anew, with what it says is held
             self.strategy = type(self.strategy)(**msgspec.structs.asdict(self.strategy.params))
         self._sent.clear()
+        self._asked = 0
         self.heard.begin(welcome, self.strategy, self.link.code)
         self.seat = FedSeat(self.strategy, welcome, welcome.seq, self.heard)
         return self.seat
@@ -265,6 +286,7 @@ class Session:
             raise ProtocolError(f"the gateway sent {type(message).__name__} in a session")
 
     def _send(self, pipe: _Pipe, messages: list[Any]) -> None:
+        self._asked += len(messages)
         for message in messages:
             self._sent.append(message)
             pipe.send(Ask(pipe.next(), message))
@@ -335,16 +357,6 @@ class Session:
             (Path(self.link.run_dir) / SUMMARY_FILE).write_text(json.dumps(told, indent=1, default=str))
         except OSError:
             pass
-
-
-def _number(message: Any) -> int:
-    """The number of a strategy's message; of one without, one that is always resent."""
-    if hasattr(message, "n"):
-        n: int = message.n
-        return n
-    if type(message).__name__ == "PlaceOrder":
-        return int(message.order_id.rpartition("-")[2])
-    return 1 << 62
 
 
 async def trade(strategy: Strategy, link: Connected) -> Result:

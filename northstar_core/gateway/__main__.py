@@ -21,6 +21,7 @@ from northstar_core.gateway.gateway import Gateway, socket_path
 from northstar_core.gateway.logs import log_to
 from northstar_core.gateway.observe import preflight
 from northstar_core.gateway.one_trade import OneTrade
+from northstar_core.gateway.remote import listen
 from northstar_core.gateway.secrets import Redaction, account_secrets, feed_key, webhook_of
 from northstar_core.gateway.settings import Settings, load_settings
 from northstar_core.gateway.wiring import broker_of, feed_of
@@ -65,7 +66,12 @@ async def serve(settings: Settings) -> None:
             ready = {"ready": True, "pid": os.getpid(), "socket": str(socket_path(settings.home)), "epoch": gateway.writer.epoch}
             print(json.dumps(ready), flush=True)
             log.info("ready, epoch %s", gateway.writer.epoch)
-            await gateway.run()
+            remote = None if settings.remote is None else await listen(gateway.server, settings, settings.remote)
+            try:
+                await gateway.run()
+            finally:
+                if remote is not None:
+                    remote.close()
             log.info("going down")
         finally:
             await gateway.close()

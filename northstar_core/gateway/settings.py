@@ -24,7 +24,7 @@ FILE = "northstar.toml"
 LARGEST = 1_000_000  #: bytes of a configuration
 
 OnLost = Literal["cancel", "leave", "flatten"]
-SPANS = {"1s": 10**9, "1m": 60 * 10**9, "5m": 300 * 10**9, "15m": 900 * 10**9, "1h": 3600 * 10**9}  #: ns
+SPANS = {"1s": 10**9, "1m": 60 * 10**9}  #: ns
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Desk(_Table, frozen=True, kw_only=True):
 
     name: str = "desk"
     calendar: str = "XNYS"  #: exchange calendar of the sessions: a MIC, or 24/7
-    bar: Literal["1s", "1m", "5m", "15m", "1h"] = "1m"  #: the bars strategies decide on
+    bar: Literal["1s", "1m"] = "1m"  #: the bars strategies get, as the feed makes them; longer ones they make of these
 
     @property
     def bar_ns(self) -> int:
@@ -127,6 +127,15 @@ class JobSettings(_Table, frozen=True, kw_only=True):
     enabled: bool = True
 
 
+class RemoteSettings(_Table, frozen=True, kw_only=True):
+    """Sessions from other hosts, over TCP with TLS; without it there are none."""
+
+    port: int
+    certificate: str  #: path of the PEM file with the gateway's certificate chain
+    key: str  #: reference to its private key: file:PATH
+    host: str = "0.0.0.0"  #: address to listen on
+
+
 class AlertSettings(_Table, frozen=True, kw_only=True):
     """Where alerts go beside the log: each is posted as JSON."""
 
@@ -145,6 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[GrantSettings, ...] = ()
     schedule: tuple[JobSettings, ...] = ()
     alerts: AlertSettings = AlertSettings()
+    remote: RemoteSettings | None = None
     path: Path
     home: Path
     sha256: str  #: of the file
@@ -181,6 +191,7 @@ class _File(_Table, frozen=True, kw_only=True):
     grants: tuple[GrantSettings, ...] = ()
     schedule: tuple[JobSettings, ...] = ()
     alerts: AlertSettings = AlertSettings()
+    remote: RemoteSettings | None = None
 
 
 def default_config(home: Path) -> Path:
@@ -239,5 +250,5 @@ def parse_settings(raw: bytes, path: Path, home: Path) -> Settings:
         desk=file.desk, clock=file.clock, feeds=file.feeds, accounts=file.accounts, limits=limits,
         grants=tuple(replace(g, on_lost=g.on_lost or lost.get(g.account, "cancel")) for g in file.grants),
         schedule=tuple(replace(job, calendar=job.calendar or file.desk.calendar) for job in file.schedule),
-        alerts=file.alerts, path=path, home=home, sha256=hashlib.sha256(raw).hexdigest(),
+        alerts=file.alerts, remote=file.remote, path=path, home=home, sha256=hashlib.sha256(raw).hexdigest(),
     )  # fmt: skip

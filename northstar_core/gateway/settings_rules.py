@@ -78,6 +78,11 @@ def problems(settings: Settings) -> Iterator[str]:
         yield from _limits(f"limits.{name}", name, limits, account=name in bound[0], strategy=name in bound[1])
     yield from _grants(settings)
     yield from _schedule(settings)
+    if settings.remote is not None:
+        if not 0 < settings.remote.port < 65536:
+            yield f"remote.port: {settings.remote.port} is no port; choose one from 1 to 65535"
+        if not settings.remote.key.startswith("file:"):
+            yield "remote.key: a private key is in a file of its own: write file:PATH"
     if settings.alerts.webhook:
         yield from secret_reference("alerts.webhook", settings.alerts.webhook)
     if settings.clock is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from northstar_core.brokers.base import Broker, Wiring, is_loopback
 from northstar_core.brokers.plugins import make_broker
 from northstar_core.gateway.secrets import account_secrets, feed_key
+from northstar_core.gateway.settings_rules import FEED_GROUP
 from northstar_core.model.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -50,12 +52,21 @@ def feed_of(name: str, emit: Callable[[Any], None], gateway: Gateway) -> Any:
     SettingsError
         If there is no feed of its kind, or its key cannot be read.
     """
-    from northstar_core.data.massive import MassiveFeed
-
     feed = gateway.settings.feeds[name]
-    if feed.kind != "massive":
-        raise SettingsError(f"feeds.{name}.kind = {feed.kind!r}: there is massive")
+    make = _feed_class(name, feed.kind)
     options = feed.wiring()
     if gateway.clock.speed != 1 and not all(is_loopback(str(options.get(url, ""))) for url in ("ws", "rest")):
         raise SettingsError(f"feed {name}: a clock of speed {gateway.clock.speed:g} is for feeds on this machine only")
-    return MassiveFeed(name, gateway.clock, emit, options=options, key=feed_key(gateway.settings, name).reveal())
+    return make(name, gateway.clock, emit, options=options, key=feed_key(gateway.settings, name).reveal())
+
+
+def _feed_class(name: str, kind: str) -> Any:
+    """What makes feeds of a kind: ours, or another package's by entry point, made with the same arguments."""
+    if kind == "massive":
+        from northstar_core.data.massive import MassiveFeed
+
+        return MassiveFeed
+    for entry in entry_points(group=FEED_GROUP):
+        if entry.name == kind:
+            return entry.load()
+    raise SettingsError(f"feeds.{name}.kind = {kind!r}: there is massive, and what other packages offer as {FEED_GROUP}")

@@ -110,8 +110,9 @@ class DeskReplay:
         self, make: Make, *, strategy: str = "", skipped: dict[tuple[str, str], set[int]] | None = None
     ) -> None:
         self.make, self.strategy, self.skipped = make, strategy, skipped or {}
-        self.done: list[SessionComparison] = []
         self._running: dict[str, _Running] = {}
+        self._ended: list[_Running] = []
+        self._last: dict[str, _Running] = {}  #: of each strategy, the session that ended last
 
     def feed(self, seq: int, event: Any) -> None:
         """Take the next event or tick of the log."""
@@ -137,7 +138,7 @@ class DeskReplay:
             for session in running.values():
                 session.give(seq, event)
         elif kind is SessionLost:
-            if (found := running.get(event.strategy)) is not None:
+            if (found := running.get(event.strategy) or self._last.get(event.strategy)) is not None:
                 found.handled = event.handled
         elif kind is e.StrategyStopped:
             self._end(event.strategy)
@@ -150,11 +151,12 @@ class DeskReplay:
         """Return how every session compares, those that never ended too."""
         for name in list(self._running):
             self._end(name)
-        return self.done
+        return [session.end() for session in self._ended]
 
     def _end(self, strategy: str) -> None:
         if (ended := self._running.pop(strategy, None)) is not None:
-            self.done.append(ended.end())
+            self._ended.append(ended)
+            self._last[strategy] = ended
 
     def _is_skipped(self, session: _Running, seq: int) -> bool:
         found = self.skipped.get((session.began.strategy, session.began.account))
