@@ -31,6 +31,7 @@ CLOSE_S = 1.0
 BACKLOG_BYTES = 64 << 20
 SLICE_NS = 5_000_000  #: others get their turn after so much work
 LARGEST_FRAME = 16 << 20
+STALL_S = 0.1  #: wall seconds by which a wait of ours may be late before it says something about us, not the server
 STEADY_S = 30.0  #: a connection that held so long (desk seconds) was a good one
 #: After these the same again would only be refused again: seconds of the desk to the first try, and at most.
 PATIENT = {"auth_failed": (60.0, 900.0), "not_authorized": (60.0, 900.0), "max_connections": (30.0, 300.0)}
@@ -199,9 +200,12 @@ class Link:
     async def _watch(self) -> str:
         """End the connection when it is silent while the exchange is open."""
         while True:
+            begun = perf_counter_ns()
             await self._clock.sleep(1.0)
+            late_s = (perf_counter_ns() - begun) / 1e9 - self._clock.wall_s(1.0)
             now = self._clock.now()
-            if self._frames or not self._protocol.clusters[self.cluster].channels:
+            # after a stall of our own what the server sent meanwhile has not been read yet
+            if late_s > STALL_S or self._frames or not self._protocol.clusters[self.cluster].channels:
                 continue
             if self._silence.overdue(now, self._opened(now)):
                 self._was_silent = True

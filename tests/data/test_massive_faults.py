@@ -91,7 +91,7 @@ def test_on_an_accelerated_day_a_cut_and_a_mute_connection_lose_nothing_and_heal
             d.feed.want(["SPY"], seconds=True, quotes=True, trades=True)
             await d.feed.start()
             playing = asyncio.create_task(market.run())
-            wanted = SESSION.open + (20 if not faults else 30) * MINUTE_NS
+            wanted = SESSION.open + (12 if not faults else 20) * MINUTE_NS
             try:
                 await d.until(lambda: d.bars() and d.bars()[-1].ts >= wanted)
                 for span in (MINUTE_NS, SECOND_NS):
@@ -106,7 +106,7 @@ def test_on_an_accelerated_day_a_cut_and_a_mute_connection_lose_nothing_and_heal
     async def both() -> None:
         _, story = await run()
         assert story == ["up"]
-        d, story = await run(Fault(at="stream.AM", do="disconnect", after=8), Fault(at="stream.AM", do="mute", after=16))
+        d, story = await run(Fault(at="stream.AM", do="disconnect", after=5), Fault(at="stream.AM", do="mute", after=10))
         assert len(d.of(FeedDown)) == 2 and story[-1] == "up"
 
     asyncio.run(both())

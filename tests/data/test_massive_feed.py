@@ -311,3 +311,34 @@ def test_pages_are_followed_at_our_own_server_until_there_is_none(monkeypatch: p
 
     monkeypatch.setattr("northstar_core.data.massive_rest.PAGE_LIMIT", 7)
     asyncio.run(run())
+
+
+def test_when_more_waits_than_may_reading_pauses_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with desk(want=ALL) as d:
+            await d.play(5)
+            await d.until(lambda: len(d.bars()) == 5)
+            await d.settle()
+            d.check(SESSION.open, SESSION.open + 5 * MINUTE_NS)
+            d.check(SESSION.open, SESSION.open + 5 * MINUTE_NS - 3 * SECOND_NS, span_ns=SECOND_NS)
+            assert d.feed.stats.dropped["reading paused"] and d.told() == ["up"]
+
+    monkeypatch.setattr("northstar_core.data.massive_link.BACKLOG_BYTES", 3000)
+    asyncio.run(run())
+
+
+def test_two_programs_with_one_key_are_told_and_do_not_fight_at_full_speed() -> None:
+    async def run() -> None:
+        async with twin() as served:
+            one, two = Desk(served, name="one"), Desk(served, name="two")
+            await one.feed.start()
+            await one.up()
+            await two.feed.start()
+            await one.until(lambda: one.of(FeedDown))
+            alert = one.of(AlertRaised)[0]
+            assert alert.severity == "critical" and "another program uses this key" in alert.text
+            assert one.of(FeedDown)[0].reason == "stocks: max_connections"
+            await asyncio.gather(one.feed.close(), two.feed.close())
+            await left_alone(served)
+
+    asyncio.run(run())
