@@ -30,6 +30,9 @@ from northstar_core.model.world import AlertRaised
 #: How many ticks at most lie between two declarations of what was consumed.
 DECLARE = 5_000
 
+#: How far market events may be ahead of the desk's clock and still count as now, ns: clocks differ.
+AHEAD = 1_000_000_000
+
 Claim = Any  #: what a broker says, see brokers.base
 
 
@@ -78,7 +81,7 @@ class Desk(Courier):
     ) -> None:
         super().__init__(Engine(rules), log)
         self.log, self.store, self.clock = log, store, now
-        self.outgoing = Outgoing(durable)
+        self.outgoing = Outgoing(durable, lambda error: self.alert("critical", "gateway", f"{type(error).__name__}: {error}"))
         self.dispatchers: dict[str, Dispatch] = {}
         self.papers: list[Callable[[Sequence[MarketEvent]], None]] = []  #: simulated brokers, who fill on what they see
         self.session_listeners: list[Callable[[Any], None]] = []
@@ -87,6 +90,7 @@ class Desk(Courier):
         self._routes: dict[str, list[Any]] = {}
         self._declared = log.ticks
         self._digest = TickDigest()
+        self._latest = 0  #: time of the latest market event
 
     # ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,6 +123,8 @@ class Desk(Courier):
                         outgoing.after(self.log.last_event, seat.queue, seq, event, data)
             if isinstance(event, Halt):
                 self._news(seq, event)
+            if event.ts > self._latest:
+                self._latest = event.ts
         self._flush_papers(seen)
         if self.log.ticks - self._declared >= DECLARE:
             self.declare()
@@ -139,9 +145,11 @@ class Desk(Courier):
         self.settle()
 
     def asked(self, message: Any, basis: int) -> None:
-        """Take what a strategy or a person asks for, judged at the desk's time."""
+        """Take what a strategy or a person asks for, judged at the desk's time; whatever time it says is not believed."""
         now = self.clock()
-        if isinstance(message, PlaceOrder | ReplaceOrder | CancelOrder) and message.ts < now:
+        if now < self._latest <= now + AHEAD:
+            now = self._latest  # a price that is ahead of our clock is no stale one
+        if isinstance(message, PlaceOrder | ReplaceOrder | CancelOrder):
             message = msgspec.structs.replace(message, ts=now)
         self.ask(message, basis)
         self.settle()
@@ -201,7 +209,8 @@ class Desk(Courier):
         """The record is durable: send it, if nothing that happened since forbids it."""
         dispatcher = self.dispatchers.get(account)
         refusal = "the account has no broker" if dispatcher is None else dispatcher.refusal(fact)
-        if not refusal and isinstance(fact, e.OrderSubmitted) and self.killed(fact.order.strategy, account):
+        strategy = fact.order.strategy if isinstance(fact, e.OrderSubmitted) else fact.strategy
+        if not refusal and not isinstance(fact, e.CancelSubmitted) and self.killed(strategy, account):
             refusal = "killed after it was decided"
         if dispatcher is not None and not refusal:
             dispatcher.act(fact)

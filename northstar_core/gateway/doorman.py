@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from northstar_core.gateway.guests import PersonGuest, StrategyGuest
+from northstar_core.gateway.manners import check_hello
 from northstar_core.gateway.seats import Seat
 from northstar_core.gateway.sessions import Connection, Guest, Refusal
 from northstar_core.gateway.settings import GrantSettings
@@ -39,6 +40,7 @@ log = logging.getLogger("northstar.sessions")
 
 SILENT_S = 10.0  #: wall seconds without a word after which a session is given up
 RESUME_S = 5.0  #: wall seconds a dropped connection may take to come back
+RETURN_S = 30.0  #: wall seconds a kernel may take to come back after the gateway itself was gone
 LEAVE_S = 5.0  #: wall seconds strategies have when the gateway goes
 OPENING_S = 30.0  #: wall seconds a session waits for its account's broker
 BARS_A_FRAME = 500
@@ -54,6 +56,8 @@ class Doorman:
         self.states: dict[str, dict[str, Any]] = dict(gateway.recovery.states)  #: what strategies kept, by name on the desk
         self._entering: set[str] = set()
         self._gone: dict[str, tuple[Seat, float, str]] = {}  #: seats whose connection is lost: since when, why
+        self._away = self._left_behind()  #: seats of a gateway before this one, whose kernels have not come back yet
+        self._back_by = time.monotonic() + RETURN_S
         self._stopping: dict[str, float] = {}  #: asked to stop: until when, monotonic
         self._refused: deque[float] = deque(maxlen=REFUSALS_A_SECOND)
         self._uncounted = 0
@@ -84,6 +88,7 @@ class Doorman:
         if grant is None or claim.strategy != grant.strategy:
             raise Refusal("GRANT", f"{hello.strategy} has no grant in {claim.account}; see {gateway.settings.path}")
         name = gateway.names[grant.strategy, grant.account]
+        check_hello(hello)
         if name in self.guests or name in self._entering:
             raise Refusal("SESSION", f"{name} is in session already; one session a strategy and account")
         self._entering.add(name)
@@ -104,6 +109,7 @@ class Doorman:
         seat = Seat(name, grant.account, session, hello, gateway.settings.desk.bar_ns, gateway.server.wake)
         state, holdings, now = desk.engine.state, gateway.ledger.of(grant.account, name), gateway.clock.now()
         gateway.stewards.forget(grant.account, name)
+        self._away.pop(name, None)
         n = gateway.ledger.numbers.get((name, session), 0)
         began = SessionBegan(
             ts=now, strategy=name, account=grant.account, session=session, author=grant.strategy, params=hello.params,
@@ -151,6 +157,7 @@ class Doorman:
             Welcome(
                 strategy=name, account=seat.account, session=seat.session, broker=broker.kind, simulated=broker.simulated, n=n,
                 seq=desk.log.seq, now=gateway.clock.now(), speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=Decimal(0), resumed=True,
+                asked=seat.asked,
             )
         )  # fmt: skip
         return self._guest(seat, connection)
@@ -187,6 +194,23 @@ class Doorman:
             raise Refusal("HISTORY", f"bars from before the session could not be had: {type(error).__name__}: {error}") from None
         return found
 
+    def _left_behind(self) -> dict[str, Seat]:
+        """Take up what a gateway before this one left undone: sessions whose kernels may come back, positions to be closed."""
+        gateway = self.gateway
+        away = {}
+        for name, began in gateway.recovery.open.items():
+            hello = Hello(
+                token="", strategy=began.author, symbols=began.symbols, options_on=began.options_on, quotes=began.quotes,
+                trades=began.trades,
+            )  # fmt: skip
+            away[name] = Seat(name, began.account, began.session, hello, began.bar_ns)
+        today = gateway.trading_day().replace("-", "")
+        for name, lost in gateway.recovery.lost.items():
+            began = gateway.recovery.sessions[name]
+            if began.session == today:
+                self._carry_out(lost.policy, began.account, name, began.session, lost.reason)
+        return away
+
     # ── in session ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _asked(self, seat: Seat, message: Any) -> None:
@@ -208,16 +232,18 @@ class Doorman:
             self._apply_policy(seat, f"failed: {error}"[:300])
         gateway.desk.settle()
 
-    def _lost_connection(self, seat: Seat, reason: str) -> None:
-        if self.guests.pop(seat.strategy_id, None) is not None:
-            self._gone[seat.strategy_id] = (seat, time.monotonic(), reason)
+    def _lost_connection(self, guest: StrategyGuest, reason: str) -> None:
+        name = guest.seat.strategy_id
+        if self.guests.get(name) is guest:
+            del self.guests[name]
+            self._gone[name] = (guest.seat, time.monotonic(), reason)
 
     def _lose(self, seat: Seat, reason: str) -> None:
         """The session is over without a word: say so, and do what its policy says."""
         self._unseat(seat)
-        self._apply_policy(seat, reason)
         stopped = e.StrategyStopped(self.gateway.clock.now(), seat.strategy_id, f"lost: {reason}"[:500])
-        self.gateway.desk.note(stopped)
+        self.gateway.desk.note(stopped)  # first: of what its policy does it hears nothing
+        self._apply_policy(seat, reason)
         self.gateway.desk.alert("critical", seat.strategy_id, f"session lost: {reason}")
 
     def _apply_policy(self, seat: Seat, reason: str) -> None:
@@ -225,11 +251,14 @@ class Doorman:
         grant = gateway.grant(seat.strategy_id, seat.account)
         policy = (grant.on_lost if grant is not None else None) or "cancel"
         gateway.desk.note(SessionLost(gateway.clock.now(), seat.strategy_id, seat.account, reason[:500], policy, seat.handled))
-        if policy == "flatten":
-            gateway.stewards.flatten(seat.account, seat.strategy_id, seat.session, reason)
-        elif policy == "cancel":
-            gateway.stewards.cancel(seat.account, seat.strategy_id, "session lost")
+        self._carry_out(policy, seat.account, seat.strategy_id, seat.session, reason)
         gateway.desk.settle()
+
+    def _carry_out(self, policy: str, account: str, strategy: str, session: str, reason: str) -> None:
+        if policy == "flatten":
+            self.gateway.stewards.flatten(account, strategy, session, reason)
+        elif policy == "cancel":
+            self.gateway.stewards.cancel(account, strategy, f"session lost: {reason}")
 
     def _unseat(self, seat: Seat) -> None:
         name = seat.strategy_id
@@ -247,10 +276,10 @@ class Doorman:
         """Ask a strategy to stop; false if it is not in session."""
         grant = self.gateway.grant(strategy, account)
         name = strategy if grant is None else self.gateway.names[grant.strategy, account]
-        guest = self.guests.get(name)
-        if guest is None:
+        guest, gone = self.guests.get(name), self._gone.get(name)
+        if guest is None and gone is None:
             return False
-        self._ask_to_stop(guest.seat, reason, grace_s)
+        self._ask_to_stop(guest.seat if guest is not None else gone[0], reason, grace_s)  # type: ignore[index]
         return True
 
     def _ask_to_stop(self, seat: Seat, reason: str, grace_s: float) -> None:
@@ -261,6 +290,10 @@ class Doorman:
         stop = StopRequested(self.gateway.clock.now(), seat.strategy_id, seat.account, reason, grace_s)
         desk.tell(seat, stop, desk.note(stop))
         desk.settle()
+
+    def in_session(self, name: str) -> bool:
+        """Whether a strategy speaks for itself, or may any moment: by its name on the desk."""
+        return name in self.guests or name in self._gone or name in self._entering or name in self._away
 
     def look_after(self) -> None:
         """Give up who is silent, too far behind, gone for good or does not stop."""
@@ -273,9 +306,12 @@ class Doorman:
                 guest.connection.close(f"{len(guest.seat)} events behind")
             elif now > self._stopping.get(name, now) + 1.0:
                 guest.connection.close("asked to stop, and did not")
-        for seat, since, reason in list(self._gone.values()):
-            if now - since > RESUME_S:
+        for name, (seat, since, reason) in list(self._gone.items()):
+            if now - since > RESUME_S and name not in self._entering:
                 self._lose(seat, reason)
+        if now > self._back_by:
+            for name in [name for name in self._away if name not in self._entering]:
+                self._lose(self._away.pop(name), "its kernel did not come back after the gateway was gone")
         if self._uncounted:
             count, self._uncounted = self._uncounted, 0
             self.gateway.desk.note(FrameRefused(self.gateway.clock.now(), "", "", "FLOOD", f"{count} more refusals in this second"))

@@ -143,8 +143,8 @@ class Gateway:
         )
         self._enter_limits(now)
         self._schedule_sessions(now)
-        for (_, name), (timer, seq) in self.recovery.timers.items():
-            desk.schedule(timer.at, e.TimerFired(max(timer.at, now), timer.strategy, name), seq)
+        for timer, seq in (waiting for timers in self.recovery.timers.values() for waiting in timers):
+            desk.schedule(timer.at, e.TimerFired(max(timer.at, now), timer.strategy, timer.name), seq)
         desk.settle()
         for name in self.settings.feeds:
             self.markets.feeds[name] = feed = self._make_feed(name, self._market, self)
@@ -178,8 +178,11 @@ class Gateway:
 
     async def close(self) -> None:
         """Leave: sessions told, brokers and feeds let go, everything durable."""
-        await self.doorman.close()
-        await self.server.close()
+        if not hasattr(self, "writer"):
+            return  # it never had the desk
+        if hasattr(self, "server"):
+            await self.doorman.close()
+            await self.server.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -187,7 +190,7 @@ class Gateway:
             with suppress(Exception):
                 await feed.close()
         await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
-        if self.writer.failed is None:
+        if self.writer.failed is None and hasattr(self, "server"):
             self.desk.declare()
             self.desk.take_snapshot()
             self.desk.settle()
@@ -309,7 +312,16 @@ class Gateway:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.25):
                     await self.clock.until(due)
-            self.desk.advance()
+            try:
+                self.desk.advance()
+            except Exception as error:
+                self._trouble("what was due", error)
+
+    def _trouble(self, what: str, error: Exception) -> None:
+        """Something failed that must not end a duty."""
+        log.error(what, exc_info=error)
+        if self.writer.failed is None:
+            self.desk.alert("critical", "gateway", f"{what}: {type(error).__name__}: {error}"[:1000])
 
     async def _look_after(self) -> None:
         """Once in a while: silent sessions, old orders, coming sessions, what sessions were not given."""
@@ -317,14 +329,14 @@ class Gateway:
             await asyncio.sleep(TICK_S)
             try:
                 self.doorman.look_after()
+                self.stewards.tend()
                 for grant in self.settings.grants:
                     if grant.max_order_age_s is not None:
                         strategy = self.names[grant.strategy, grant.account]
                         self.stewards.cancel_older(grant.account, strategy, grant.max_order_age_s)
                 self._schedule_sessions(self.clock.now())
             except Exception as error:
-                log.exception("looking after the desk")
-                self.desk.alert("critical", "gateway", f"{type(error).__name__}: {error}")
+                self._trouble("looking after the desk", error)
 
     # ── what sessions and questions need ──────────────────────────────────────────────────────────────────────────────
 
@@ -352,6 +364,24 @@ class Gateway:
             "token": token, "socket": str(socket_path(self.home)), "strategy": self.names[grant.strategy, account],
             "account": account, "broker": broker.kind, "simulated": broker.simulated, "live": self.settings.accounts[account].real_money,
         }  # fmt: skip
+
+    def name_by_hand(self, strategy: str, account: str) -> str:
+        """Return the name on the desk under which an order by hand is placed.
+
+        Raises
+        ------
+        Refusal
+            If the configuration grants nothing, or the strategy is in session: its ids and positions are its own.
+        """
+        from northstar_core.gateway.sessions import Refusal
+
+        grant = self.grant(strategy, account)
+        if grant is None:
+            raise Refusal("GRANT", f"no grant for {strategy} in {account}; {self.settings.path} gives none")
+        name = self.names[grant.strategy, account]
+        if self.doorman.in_session(name):
+            raise Refusal("SESSION", f"{name} is in session and trades for itself; stop it first, or place as {MANUAL}")
+        return name
 
     def next_order_id(self, strategy: str) -> str:
         """Return the next id of a series of orders by hand."""
@@ -437,8 +467,7 @@ class Gateway:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a duty of the gateway ended", exc_info=error)
-            self.desk.alert("critical", "gateway", f"{type(error).__name__}: {error}")
+            self._trouble("a duty of the gateway ended", error)  # type: ignore[arg-type]
 
 
 __all__ = ["MANUAL", "Gateway", "desk_names", "socket_path"]

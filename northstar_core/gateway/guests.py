@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from northstar_core.gateway.manners import check
 from northstar_core.gateway.seats import Seat
 from northstar_core.gateway.sessions import Connection, Refusal
-from northstar_core.model import events as e
-from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
 from northstar_core.model.wire import Answer, Ask, Beat, Keep, Leave, Request, batch, frame
 
+OUTCOMES = ("completed", "stopped", "failed")
 FOLLOW_LOST = 50_000  #: facts waiting for a follower at which it is dropped
 
 
@@ -21,7 +21,8 @@ class StrategyGuest:
 
     def __init__(
         self, seat: Seat, connection: Connection, *, asked: Callable[[Seat, Any], None],
-        kept: Callable[[Seat, dict[str, Any]], None], left: Callable[[Seat, str, str], None], gone: Callable[[Seat, str], None],
+        kept: Callable[[Seat, dict[str, Any]], None], left: Callable[[Seat, str, str], None],
+        gone: Callable[[StrategyGuest, str], None],
     ) -> None:  # fmt: skip
         self.seat, self.connection = seat, connection
         self._asked, self._kept, self._left, self._gone = asked, kept, left, gone
@@ -32,34 +33,23 @@ class StrategyGuest:
 
     def on_message(self, message: Any) -> None:
         if type(message) is Ask:
-            self._check(message.message)
+            check(message.message, self.seat, self._prefix)
+            self.seat.asked += 1
             self._asked(self.seat, message.message)
         elif type(message) is Beat:
-            self.seat.handled = message.seq
+            self.seat.handled = min(message.seq, self.seat.given)
         elif type(message) is Keep:
             self._kept(self.seat, _state(message.state))
         elif type(message) is Leave:
-            self._left(self.seat, message.outcome, message.error)
+            if message.outcome not in OUTCOMES:
+                raise Refusal("ARGUMENTS", f"outcome {message.outcome[:80]!r}: choose one of {', '.join(OUTCOMES)}")
+            self._left(self.seat, message.outcome, message.error.replace("\0", ""))
+            self.connection.close("the session has ended")
         else:
             raise Refusal("CAPABILITY", f"a strategy's session may not send {type(message).__name__}")
 
-    def _check(self, message: Any) -> None:
-        """Refuse what is another's."""
-        seat = self.seat
-        if message.strategy != seat.strategy_id:
-            raise Refusal("SCOPE", f"the session is {seat.strategy_id}'s, the message {message.strategy[:80]!r}'s")
-        if isinstance(message, PlaceOrder | ReplaceOrder | CancelOrder):
-            if message.account != seat.account:
-                raise Refusal("SCOPE", f"the session is of account {seat.account}, the message of {message.account[:80]!r}")
-            if isinstance(message, PlaceOrder):
-                number = message.order_id.removeprefix(self._prefix)
-                if number == message.order_id or not number.isdigit() or len(number) > 9:
-                    raise Refusal("SCOPE", f"order id {message.order_id[:80]!r} is none of session {self._prefix}…")
-        elif not isinstance(message, e.Signal | e.NoSignal | e.SetTimer):
-            raise Refusal("CAPABILITY", f"a strategy may not ask for {type(message).__name__}")
-
     def on_gone(self, reason: str) -> None:
-        self._gone(self.seat, reason)
+        self._gone(self, reason)
 
 
 def _state(raw: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from northstar_core.brokers.base import Broker, BrokerError, Code, Evidence
 from northstar_core.gateway.desk import Desk
 from northstar_core.model import events as e
 from northstar_core.model.execution import BrokerSnapshot, ExecType, ExecutionReport
-from northstar_core.model.order import OrderStatus
+from northstar_core.model.order import OrderStatus, PlaceOrder
 from northstar_core.model.ports import Clock
 from northstar_core.model.world import BrokerDown, BrokerUp, OrderResent
 
@@ -42,6 +42,7 @@ class Link:
         self.since = clock.now()
         self.reconciled = 0  #: when the books were last compared and equal, ns UTC
         self.breaks: tuple[str, ...] = ()  #: differences that stand, in words
+        self._ups = self._downs = 0  #: how often the broker said so
         self._stirred = 0  #: counts whatever the account's orders did: a snapshot taken meanwhile proves nothing
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: set[str] = set()
@@ -87,8 +88,10 @@ class Link:
         """Take what the broker says."""
         self._stirred += 1
         if isinstance(claim, BrokerUp):
+            self._ups += 1
             self._spawn(self._synchronise(claim))
         elif isinstance(claim, BrokerDown):
+            self._downs += 1
             if self.up or self.reason != claim.reason:
                 self.up, self.reason, self.since = False, claim.reason, self.clock.now()
                 self.desk.note(claim)
@@ -148,9 +151,14 @@ class Link:
 
     async def _synchronise(self, claim: BrokerUp) -> None:
         """The broker is back: orders on their way when it went, or when we did, are unknown until it says more; then compare."""
-        snapshot = await self._snapshot()
-        if snapshot is None:
-            return
+        said, pause = (self._ups, self._downs), 0.5
+        while (snapshot := await self._snapshot()) is None:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 10.0)
+            if said != (self._ups, self._downs):
+                return
+        if said != (self._ups, self._downs):
+            return  # it went again meanwhile, or came again, and is being synchronised anew
         self.desk.open_account(self.account, self.broker.kind, snapshot)
         if self._restarted:
             self._restarted = False
@@ -171,10 +179,13 @@ class Link:
     # ── reconciliation ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _snapshot(self) -> BrokerSnapshot | None:
+        """Ask for a snapshot; no answer says nothing about the link, whose end the broker's own claims tell."""
         try:
             return await self.broker.snapshot()
-        except BrokerError as error:
-            self.heard(BrokerDown(self.clock.now(), self.account, f"no snapshot: {error}"))
+        except Exception as error:
+            log.warning("no snapshot of %s: %s", self.account, error, exc_info=not isinstance(error, BrokerError))
+            if not self.up:
+                self.reason = f"no snapshot: {error}"
             return None
 
     async def reconcile(self) -> int:
@@ -218,7 +229,7 @@ class Link:
                 pause = min(pause * 1.5, 30.0)
                 if not self.up or not self.desk.is_unknown(order_id):
                     continue
-                evidence = await self.broker.find(order_id)
+                evidence = await self._find(order_id)
                 if evidence is not Evidence.ABSENT:
                     absent = 0
                     continue
@@ -237,8 +248,7 @@ class Link:
                             f"{absent} queries over {(now - first_absent) / 1e9:.0f} s found no such order",
                         )
                     )  # fmt: skip
-                    submitted = e.OrderSubmitted(order.ts, order, None)  # type: ignore[arg-type]
-                    self.desk.outgoing.after(seq, self.act, submitted)
+                    self.desk.outgoing.after(seq, self._resend, order)
                     self.desk.settle()
                     absent = 0
                 elif not told:
@@ -247,6 +257,19 @@ class Link:
                     self.desk.alert("critical", self.account, text)
         finally:
             self._resolving.discard(order_id)
+
+
+    async def _find(self, order_id: str) -> Evidence:
+        try:
+            return await self.broker.find(order_id)
+        except Exception:
+            log.exception("find of %s", order_id)  # a query that fails proves nothing, and the next one may not
+            return Evidence.SILENT
+
+    def _resend(self, order: PlaceOrder) -> None:
+        """The record is durable: send the order again, if nothing that happened since forbids it."""
+        if self.up and self.desk.is_unknown(order.order_id) and not self.desk.killed(order.strategy, order.account):
+            self.act(e.OrderSubmitted(order.ts, order, None))  # type: ignore[arg-type]
 
 
 def _shown(found: e.BreakFound) -> str:

@@ -46,10 +46,11 @@ class DeskLog:
 
     def append(self, event: Event, ts: int, cause: int = 0) -> int:
         """Write an event down and return its number."""
+        payload = encode(event)  # first: what cannot be written takes no number
         if self._run:
             self._end_run()
         self.seq = self.last_event = seq = self.seq + 1
-        self.lines.append(b"%d %d %d %d %b" % (seq, self.epoch, ts, cause, encode(event)))
+        self.lines.append(b"%d %d %d %d %b" % (seq, self.epoch, ts, cause, payload))
         return seq
 
     def extend(self, events: Sequence[Event], ts: int, cause: int) -> int:

@@ -2,72 +2,126 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from northstar_core.gateway.desk import Desk
 from northstar_core.gateway.ledger import Ledger
 from northstar_core.model.instrument import Option, instrument
 from northstar_core.model.order import CancelOrder, OrderStatus, PlaceOrder, Side
 from northstar_core.model.ports import Clock
 
+AGAIN_S = 1.0  #: wall seconds before what had no effect is tried again; doubles up to …
+AT_MOST_S = 30.0
+TRIES = 6  #: to close positions: after that a person has to
+
+
+class Duty:
+    """What remains to be done for one strategy in one account."""
+
+    def __init__(self, session: str, reason: str, flatten: bool) -> None:
+        self.session, self.reason, self.flatten = session, reason, flatten
+        self.tries = 0
+        self._due: dict[str, float] = {}  #: by deed: not before, monotonic
+        self._pause: dict[str, float] = {}
+        self.closing: set[str] = set()  #: ids of the orders that close
+
+    def due(self, deed: str) -> bool:
+        """Whether a deed may be done now; if so, the next time is later."""
+        now = time.monotonic()
+        if now < self._due.get(deed, 0.0):
+            return False
+        pause = self._pause.get(deed, AGAIN_S)
+        self._due[deed], self._pause[deed] = now + pause, min(pause * 2, AT_MOST_S)
+        return True
+
 
 class Stewards:
-    """Looks after strategies whose session is lost, and after orders that grew too old."""
+    """Looks after strategies whose session is lost, and after orders that grew too old.
+
+    A cancel that is refused, or an order to close that is rejected, is tried again after a pause: a broker that is down comes back.
+    """
 
     def __init__(self, desk: Desk, ledger: Ledger, clock: Clock) -> None:
         self.desk, self.ledger, self.clock = desk, ledger, clock
-        self._flattening: dict[tuple[str, str], tuple[str, str]] = {}  #: (account, strategy): session label, reason
+        self._duties: dict[tuple[str, str], Duty] = {}  #: by account and strategy
 
-    def cancel(self, account: str, strategy: str, reason: str) -> int:
-        """Cancel what a strategy has working; returns how many."""
-        orders = self.desk.working(account, strategy)
-        for order in orders:
-            self._cancel(order, reason)
-        return len(orders)
+    def cancel(self, account: str, strategy: str, reason: str) -> None:
+        """Cancel what a strategy has working."""
+        self._duties[account, strategy] = Duty("", reason, flatten=False)
+        self.tend()
 
     def flatten(self, account: str, strategy: str, session: str, reason: str) -> None:
         """Cancel what a strategy has working, then close what it holds once nothing works any more."""
-        self._flattening[account, strategy] = (session, reason)
-        self.cancel(account, strategy, reason)
+        self._duties[account, strategy] = Duty(session, reason, flatten=True)
         self.tend()
 
     def forget(self, account: str, strategy: str) -> None:
         """The strategy is back: it looks after itself."""
-        self._flattening.pop((account, strategy), None)
+        self._duties.pop((account, strategy), None)
 
     def tend(self) -> None:
-        """Close what is to be closed and has no more orders working; called whenever an order moved."""
-        for (account, strategy), (session, reason) in list(self._flattening.items()):
-            if self.desk.working(account, strategy):
-                continue
-            holdings = self.ledger.of(account, strategy)
-            open_now = [p for p in holdings.positions.values() if p.qty]
-            if not open_now:
-                del self._flattening[account, strategy]
-                continue
-            # options first: a short option is covered before the shares that cover it go
-            for held in sorted(open_now, key=lambda p: (not isinstance(instrument(p.symbol), Option), p.qty > 0)):
-                order_id = self._next_id(strategy, session)
-                side = Side.SELL if held.qty > 0 else Side.BUY
-                now = self.clock.now()
-                self.desk.asked(
-                    PlaceOrder(now, order_id, strategy, account, held.symbol, side, abs(held.qty), reduce_only=True), 0
-                )
-            if not self.desk.working(account, strategy):  # all refused: trying again at once would be refused again
-                del self._flattening[account, strategy]
-                self.desk.alert("critical", strategy, f"{account}: not flattened ({reason}): the orders were refused; close by hand")
+        """Do what can be done now; called whenever an order moved, and once in a while."""
+        for (account, strategy), duty in list(self._duties.items()):
+            if self._reachable(account) and self._done(account, strategy, duty):
+                self._duties.pop((account, strategy), None)
+
+    def _reachable(self, account: str) -> bool:
+        dispatcher = self.desk.dispatchers.get(account)
+        return dispatcher is not None and not dispatcher.refusal(None)
+
+    def _done(self, account: str, strategy: str, duty: Duty) -> bool:
+        """Do what a duty asks for; whether nothing is left of it."""
+        working = self.desk.working(account, strategy)
+        if working:
+            others = [order for order in working if order.order_id not in duty.closing]
+            if others and duty.due("cancel"):
+                for order in others:
+                    self._cancel(order, duty.reason)
+            return False
+        held = [p for p in self.ledger.of(account, strategy).positions.values() if p.qty]
+        if not (duty.flatten and held):
+            return True
+        if not duty.due("close"):
+            return False
+        duty.tries += 1
+        if duty.tries > TRIES:
+            return self._give_up(account, strategy, f"{TRIES} times the orders came to nothing")
+        # options first: a short option is covered before the shares that cover it go
+        for position in sorted(held, key=lambda p: (not isinstance(instrument(p.symbol), Option), p.qty > 0)):
+            order_id = self._next_id(strategy, duty.session)
+            duty.closing.add(order_id)
+            side = Side.SELL if position.qty > 0 else Side.BUY
+            now = self.clock.now()
+            self.desk.asked(
+                PlaceOrder(now, order_id, strategy, account, position.symbol, side, abs(position.qty), reduce_only=True), 0
+            )
+        if not self.desk.working(account, strategy):
+            return self._give_up(account, strategy, "the orders were refused")
+        return False
+
+    def _give_up(self, account: str, strategy: str, why: str) -> bool:
+        self.desk.alert("critical", strategy, f"{account}: not flattened: {why}; close by hand")
+        return True
 
     def cancel_older(self, account: str, strategy: str, age_s: float) -> int:
         """Cancel a strategy's orders that have worked longer than this; returns how many."""
+        if not self._reachable(account):
+            return 0
         before = self.clock.now() - int(age_s * 1e9)
-        old = [order for order in self.desk.working(account, strategy) if order.intent.ts < before and not order.intent.parent]
+        old = [
+            order
+            for order in self.desk.working(account, strategy)
+            if order.intent.ts < before and not order.intent.parent and order.status is not OrderStatus.PENDING_CANCEL
+        ]
         for order in old:
             self._cancel(order, f"older than {age_s:g} s")
         return len(old)
 
-    def _cancel(self, order: object, reason: str) -> None:
-        intent = order.intent  # type: ignore[attr-defined]
-        if order.status in (OrderStatus.PENDING_CANCEL,):  # type: ignore[attr-defined]
-            return
-        self.desk.asked(CancelOrder(self.clock.now(), intent.order_id, intent.strategy, intent.account, reason), 0)
+    def _cancel(self, order: Any, reason: str) -> None:
+        intent = order.intent
+        if order.status is not OrderStatus.PENDING_CANCEL:
+            self.desk.asked(CancelOrder(self.clock.now(), intent.order_id, intent.strategy, intent.account, reason[:200]), 0)
 
     def _next_id(self, strategy: str, session: str) -> str:
         """The next id of the strategy's own series: whoever comes back goes on behind it."""

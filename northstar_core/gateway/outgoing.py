@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 Action = Callable[..., Any]
 
+log = logging.getLogger("northstar.gateway")
+
 
 class Outgoing:
     """A queue of actions, each of which may happen once a number of the log is durable.
 
-    The numbers never fall, so the queue is released from its front. An action may add others; they wait for their turn.
+    The numbers never fall, so the queue is released from its front. An action may add others; they wait for their turn. One that
+    raises is told to ``failed`` and holds up nobody.
     """
 
-    def __init__(self, durable: int) -> None:
+    def __init__(self, durable: int, failed: Callable[[Exception], Any] = lambda error: None) -> None:
         self.durable = durable
+        self._failed = failed
         self._queue: deque[tuple[int, Action, tuple[Any, ...]]] = deque()
         self._releasing = False
 
@@ -40,6 +45,10 @@ class Outgoing:
             queue = self._queue
             while queue and queue[0][0] <= self.durable:
                 _, action, arguments = queue.popleft()
-                action(*arguments)
+                try:
+                    action(*arguments)
+                except Exception as error:
+                    log.exception("what waited for its record failed")
+                    self._failed(error)
         finally:
             self._releasing = False

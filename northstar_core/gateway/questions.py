@@ -143,6 +143,7 @@ class Questions:
     ) -> dict[str, Any]:  # fmt: skip
         """Place an order by hand, through the same checks as any."""
         gateway = self.gateway
+        strategy = gateway.name_by_hand(strategy, account)
         try:
             traded = instrument(symbol.upper())
             order = PlaceOrder(

@@ -10,7 +10,7 @@ from northstar_core.gateway.ledger import Ledger
 from northstar_core.model import events as e
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
 from northstar_core.model.order import PlaceOrder
-from northstar_core.model.world import SessionBegan, StateKept
+from northstar_core.model.world import SessionBegan, SessionLost, StateKept
 
 
 class Recovery:
@@ -20,7 +20,9 @@ class Recovery:
         self.desk, self.ledger = desk, ledger
         self.events = 0
         self.sessions: dict[str, SessionBegan] = {}  #: last session of each strategy
-        self.timers: dict[tuple[str, str], tuple[e.SetTimer, int]] = {}
+        self.open: dict[str, SessionBegan] = {}  #: sessions that have not ended
+        self.lost: dict[str, SessionLost] = {}  #: whose session was lost and has not begun again
+        self.timers: dict[tuple[str, str], list[tuple[e.SetTimer, int]]] = {}  #: not fired yet
         self.states: dict[str, dict[str, Any]] = {}  #: what strategies kept
         self.last_execution: dict[str, int] = {}  #: by account, ns UTC
 
@@ -50,15 +52,22 @@ class Recovery:
             assert isinstance(event, SessionBegan)
             if (before := self.sessions.get(event.strategy)) is None or before.session != event.session:
                 desk._signals.pop(event.strategy, None)
-            self.sessions[event.strategy] = event
+            self.sessions[event.strategy] = self.open[event.strategy] = event
+            self.lost.pop(event.strategy, None)
+        elif kind is e.StrategyStopped:
+            assert isinstance(event, e.StrategyStopped)
+            self.open.pop(event.strategy, None)
+        elif isinstance(event, SessionLost):
+            self.lost[event.strategy] = event
         elif isinstance(event, StateKept):
             self.states[event.strategy] = event.state
         elif kind is e.SetTimer:
             assert isinstance(event, e.SetTimer)
-            self.timers[event.strategy, event.name] = (event, seq)
+            self.timers.setdefault((event.strategy, event.name), []).append((event, seq))
         elif kind is e.TimerFired:
             assert isinstance(event, e.TimerFired)
-            self.timers.pop((event.strategy, event.name), None)
+            if waiting := self.timers.get((event.strategy, event.name)):
+                waiting.remove(min(waiting, key=lambda timer: timer[0].at))
         elif isinstance(event, ExecutionReport) and event.exec_type is ExecType.TRADE:
             if (order := desk.order(event.order_id)) is not None:
                 self._executed(order.account, event.ts)

@@ -42,11 +42,13 @@ class Seat:
         self.wants = Wants(hello.symbols, hello.options_on, quotes=hello.quotes, trades=hello.trades, bar_ns=bar_ns)
         self.given = 0  #: last number put in a frame
         self.handled = 0  #: last number its kernel said it had handled
+        self.asked = 0  #: messages of its kernel that arrived: what it asks for after a dropped connection goes on behind them
         self._waiting: dict[int, tuple[str, bytes]] = {}  #: by number: symbol of a quote or "", and the event encoded
         self._quotes: dict[str, int] = {}  #: number of the quote of a symbol that waits
         self.skipped: list[int] = []
         self._wake = wake
-        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)  #: given, for a kernel whose connection dropped
+        self._recent: deque[tuple[int, bytes]] = deque()  #: given, for a kernel whose connection dropped
+        self._forgotten = 0  #: the last number given that is not among them
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -79,14 +81,14 @@ class Seat:
 
     def resumable(self, seen: int) -> bool:
         """Whether everything after a number can be given again."""
-        return self.given <= seen or len(self._recent) < RECENT or self._recent[0][0] <= seen
+        return self._forgotten <= seen <= self.given
 
     def rewind(self, seen: int) -> None:
         """Let what was given after a number wait again, before what waits now."""
         again = {seq: ("", data) for seq, data in self._recent if seq > seen}
         self._waiting = {**again, **self._waiting}
         self._recent.clear()
-        self.given = seen
+        self._forgotten = self.given = seen
 
     def frame(self) -> bytes | None:
         """Return what waits as one frame, and regard it as given; None if nothing waits."""
@@ -102,5 +104,8 @@ class Seat:
             for seq, _ in items:
                 del waiting[seq]
         self.given = items[-1][0]
-        self._recent.extend(items)
+        recent = self._recent
+        recent.extend(items)
+        while len(recent) > RECENT:
+            self._forgotten = recent.popleft()[0]
         return batch([data for _, data in items])

@@ -36,6 +36,7 @@ log = logging.getLogger("northstar.sessions")
 COALESCE_S = 0.001
 FIRST_FRAME_S = 5.0
 HIGH_WATER = 1 << 20  #: bytes in the socket's buffer at which nothing more is put in
+LINGER_S = 2.0  #: what was said last has so long to be read
 
 
 class Refusal(NorthstarError):
@@ -116,6 +117,9 @@ class Connection(asyncio.Protocol):
             self.refuse("FRAME", str(error))
         except Refusal as refusal:
             self.refuse(refusal.code, refusal.detail)
+        except Exception as error:
+            log.exception("a frame could not be handled")
+            self.refuse("INTERNAL", f"{type(error).__name__}: {error}")
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,9 +178,13 @@ class Connection(asyncio.Protocol):
         self.close(f"refused: {code}")
 
     def close(self, reason: str) -> None:
-        """End the connection once what was sent has left."""
+        """End the connection once what was sent has left, or was not read in time."""
         if not self._gone:
-            self.transport.close()
+            if self.full:
+                self.transport.abort()
+            else:
+                self.transport.close()
+                asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
             self._end(reason)
 
     def _end(self, reason: str) -> None:
@@ -185,6 +193,8 @@ class Connection(asyncio.Protocol):
         self._gone = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()  # nobody waits for the session to begin any more
         self.server.connections.discard(self)
         guest, self.guest = self.guest, None
         if guest is not None:
@@ -236,8 +246,9 @@ class SessionServer:
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return  # the file there, if any, is another's
+        self._server.close()
         for connection in list(self.connections):
             connection.close("the gateway is going down")
         self.path.unlink(missing_ok=True)

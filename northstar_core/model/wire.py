@@ -110,7 +110,8 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     opened: OpenSession | None = None
     state: dict[str, Any] = {}  #: what the strategy kept before
     calendar: str = "XNYS"
-    resumed: bool = False  #: the session goes on where its connection dropped; nothing above counts but ``n``
+    resumed: bool = False  #: the session goes on where its connection dropped; nothing above counts
+    asked: int = 0  #: of a resumed session: how many ``Ask`` of this kernel arrived; the rest is sent again
     lockstep: bool = False  #: a ``Beat`` is awaited after every ``Batch``
     beat_s: float = 1.0  #: how often the gateway wants to hear of it, wall seconds
     limits: str = ""  #: name of the limit set

@@ -119,6 +119,10 @@ class FedSeat:
         self._state = now
         return now
 
+    def state(self) -> bytes | None:
+        """Return the strategy's ``ctx.state`` as it was last asked for; None where there never was any."""
+        return self._state or None
+
     @property
     def quiet(self) -> bool:
         """Whether nothing of the strategy works any more."""
