@@ -41,6 +41,7 @@ def log_to(file: Path | None, seq: Callable[[], int], redaction: Redaction) -> l
         handler = logging.StreamHandler()
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
         handler = logging.handlers.RotatingFileHandler(file, maxBytes=LARGEST, backupCount=5)
     handler.setFormatter(JsonLines(seq, redaction))
     root = logging.getLogger("northstar")

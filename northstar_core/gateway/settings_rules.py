@@ -21,7 +21,6 @@ from northstar_core.gateway.settings_links import (
 from northstar_core.model.errors import DataError, SettingsError
 from northstar_core.model.instrument import instrument
 from northstar_core.model.limit_sets import LimitSet
-from northstar_core.model.order_ids import session_label
 
 BROKERS = ("alpaca", "ibkr", "paper")  #: ours; others by entry point ``northstar.live_brokers``
 FEEDS = ("massive",)  #: ours; others by entry point ``northstar.feeds``
@@ -72,7 +71,6 @@ def problems(settings: Settings) -> Iterator[str]:
         yield 'accounts: there is none; write [accounts.paper-1] with broker = "paper"'
     for name, account in settings.accounts.items():
         yield from _account(settings, f"accounts.{name}", name, account)
-    yield from _labels(settings)
     bound = {account.limits for account in settings.accounts.values()}, {grant.limits for grant in settings.grants}
     for name, limits in settings.limits.items():
         yield from _limits(f"limits.{name}", name, limits, account=name in bound[0], strategy=name in bound[1])
@@ -150,16 +148,6 @@ def _account(settings: Settings, where: str, name: str, account: AccountSettings
         yield f"{where}.live: an account named paper-… moves no real money; rename it or leave live out"
     if not 1 <= account.reconcile_s <= 86_400:
         yield f"{where}.reconcile_s: give 1 to 86400 seconds"
-
-
-def _labels(settings: Settings) -> Iterator[str]:
-    """Order ids carry three digits of their account; accounts that share them could not be told apart."""
-    seen: dict[str, str] = {}
-    for name in settings.accounts:
-        label = session_label("", name)
-        if label in seen:
-            yield f"accounts.{name}: its orders would be named as those of {seen[label]}; rename one of them"
-        seen[label] = name
 
 
 def _limits(where: str, name: str, limits: LimitSet, *, account: bool, strategy: bool) -> Iterator[str]:

@@ -36,6 +36,7 @@ class JsonLines(logging.Formatter):
 def log_to(file: Path) -> logging.Handler:
     """Send the package's log, and what APScheduler complains of, to a file; return the handler."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
     handler = logging.handlers.RotatingFileHandler(file, maxBytes=LARGEST, backupCount=3)
     handler.setFormatter(JsonLines(Redactor.from_environment(os.environ)))
     for name, level in (("northstar", logging.INFO), ("apscheduler", logging.WARNING)):

@@ -42,10 +42,5 @@ def order_id_of(client_id: str) -> str | None:
     return order_id if order_id and check == _check(order_id) else None
 
 
-def session_label(day: str, account: str) -> str:
-    """Return a session's label: the trading day as YYYYMMDD and three digits of its account, so that ids of accounts differ."""
-    return day.replace("-", "") + base36(crc32(account.encode()), 3)
-
-
 def _check(order_id: str) -> str:
     return base36(crc32(order_id.encode()), 2)

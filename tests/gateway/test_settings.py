@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from northstar_core.gateway.settings import Settings, default_config, load_settings
 from northstar_core.model.account import SessionRule
 from northstar_core.model.errors import SettingsError
-from northstar_core.model.order_ids import session_label
 from tests.gateway.configs import FULL, TEXT, load, tables, toml
 
 TWIN = """
@@ -288,19 +287,6 @@ def test_two_feeds_need_an_account_to_say_which(tmp_path: Path) -> None:
     assert refusal(tmp_path, second) == "accounts.paper-1.feed: is missing; there are massive, other"
     named = re.sub(r"(\[accounts\.[a-z0-9-]+\]\n)", r'\1feed = "other"\n', second)
     assert {account.feed for account in load(tmp_path, named).accounts.values()} == {"other"}
-
-
-def test_accounts_whose_orders_could_not_be_told_apart_are_refused(tmp_path: Path) -> None:
-    """Found by counting: with three digits of base 36, among a few hundred names two share a label."""
-    seen: dict[str, str] = {}
-    for i in range(5000):
-        name = f"a{i}"
-        twin = seen.setdefault(session_label("", name), name)
-        if twin != name:
-            break
-    account = '\n[accounts.{}]\nbroker = "paper"\ncash = 1\nlimits = "careful"\n'
-    told = refusal(tmp_path, TEXT + account.format(twin) + account.format(name))
-    assert told == f"accounts.{name}: its orders would be named as those of {twin}; rename one of them"
 
 
 def test_a_file_that_is_missing_large_or_no_text_is_refused(tmp_path: Path) -> None:
