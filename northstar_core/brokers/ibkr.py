@@ -33,7 +33,6 @@ from northstar_core.model.world import BrokerDown, BrokerUp
 
 log = logging.getLogger("northstar.ibkr")
 
-START_WALL_S = 10.0  #: a start is a dozen requests, however fast the desk's clock runs
 RETRY_S = 3.0  #: an exit that could not leave, or shows no effect of what was asked, is looked at again after this
 SNAPSHOTS = 3  #: a snapshot during which something traded is taken again, so often
 
@@ -121,8 +120,7 @@ class IbkrBroker:
         if self._keeper is not None:
             return
         try:
-            wait = max(self.clock.wall_s(self.options.start_s), min(self.options.start_s, START_WALL_S))
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(self.options.start_s):
                 await self._connect(starting=True)
         except TimeoutError:
             await self.link.close()

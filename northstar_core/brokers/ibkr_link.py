@@ -197,7 +197,7 @@ class Link:
             raise broker_error(error) from None
         if not self.session or (status is not None and not status.authenticated):
             raise BrokerError(Code.NOT_READY, "the gateway has no session")
-        wait = self.clock.wall_s(self.options.answer_s)
+        wait = self.options.answer_s
         url = self.options.stream
         context: tls.SSLContext | None = None
         if url.startswith("wss://"):
@@ -207,7 +207,7 @@ class Link:
         try:
             self._socket = await connect(
                 url, ssl=context, additional_headers={"Cookie": f"api={json.dumps({'session': self.session}, separators=(',', ':'))}"},
-                user_agent_header="northstar", proxy=None, ping_interval=None, open_timeout=wait, close_timeout=self.clock.wall_s(1.0),
+                user_agent_header="northstar", proxy=None, ping_interval=None, open_timeout=wait, close_timeout=1.0,
                 max_size=LONGEST_FRAME, compression=None,
             )  # fmt: skip
             await self._greeted(self._socket)
@@ -221,7 +221,7 @@ class Link:
     async def _greeted(self, socket: ClientConnection) -> None:
         """Wait for the greeting: what is asked for before it may be passed over."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.clock.wall_s(GREETING_S)):
+            async with asyncio.timeout(GREETING_S):
                 while True:
                     raw = await socket.recv()
                     self._take(raw)
@@ -259,7 +259,8 @@ class Link:
         quiet = False
         while True:
             try:
-                async with asyncio.timeout(self.clock.wall_s(self.options.answer_s if quiet else self.options.quiet_s)):
+                wait = self.options.answer_s if quiet else self.clock.wall_s(self.options.quiet_s)
+                async with asyncio.timeout(wait):
                     raw = await socket.recv()
             except TimeoutError:
                 if quiet:

@@ -15,7 +15,10 @@ COMPETE = ("never", "start", "always")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the configuration file says of the account, with the defaults of a gateway on this machine."""
+    """What the configuration file says of the account, with the defaults of a gateway on this machine.
+
+    What the network takes is in the wall's seconds: ``start_s``, ``connect_s``, ``answer_s``, ``read_s``; all else in the desk's.
+    """
 
     account_id: str  #: the broker's name of the account, as U1234567, or DU1234567 for paper
     url: str = "https://localhost:5000/v1/api"  #: REST

@@ -43,14 +43,14 @@ def test_an_order_that_never_arrived_stays_unknown_and_is_absent_when_asked_for(
 
 def test_an_answer_that_comes_too_late_is_silence_and_asking_tells_the_rest() -> None:
     async def scene(desk: Desk) -> None:
-        desk.room.fault("orders.post", "late", delay_s=0.5)
+        desk.room.fault("orders.post", "late", delay_s=0.8)
         desk.room.fault("stream.*", "drop", times=0)
         order = await desk.place(1)
         assert desk.status[order] is OrderStatus.UNKNOWN
         await desk.until_state(order, OrderStatus.FILLED)
         await desk.agrees()
 
-    at_desk(scene, answer_s=2.0)
+    at_desk(scene, connect_s=0.1, answer_s=0.3)
 
 
 def test_a_fill_that_overtakes_the_answer_is_booked_once() -> None:
@@ -65,12 +65,12 @@ def test_a_fill_that_overtakes_the_answer_is_booked_once() -> None:
 
 def test_a_lost_answer_to_an_order_the_stream_has_shown_says_nothing_new() -> None:
     async def scene(desk: Desk) -> None:
-        desk.room.fault("orders.post", "late", delay_s=0.5)
+        desk.room.fault("orders.post", "late", delay_s=0.8)
         order = await desk.place(1, limit="590.00")
         assert desk.kinds(order) == ["NEW"]
         await desk.agrees()
 
-    at_desk(scene, answer_s=2.0)
+    at_desk(scene, connect_s=0.1, answer_s=0.3)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_stream_that_does_not_answer_at_all_is_replaced() -> None:
         await desk.until_state(order, OrderStatus.FILLED)
         await desk.agrees()
 
-    at_desk(scene, quiet_s=4.0, answer_s=4.0, twin={"heartbeat_s": 1.0})
+    at_desk(scene, quiet_s=4.0, answer_s=0.4, twin={"heartbeat_s": 1.0})
 
 
 @pytest.mark.parametrize("how", ["refuse", "drop"])
