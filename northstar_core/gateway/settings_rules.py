@@ -24,6 +24,7 @@ from northstar_core.model.limit_sets import LimitSet
 
 BROKERS = ("alpaca", "ibkr", "paper")  #: ours; others by entry point ``northstar.live_brokers``
 FEEDS = ("massive",)  #: ours; others by entry point ``northstar.feeds``
+SHORTEST_WINDOW_S = 10  #: orders are counted over no less: a slip from 60 to 1 would allow sixty times as many
 BROKER_GROUP, FEED_GROUP = "northstar.live_brokers", "northstar.feeds"
 KNOWN_CALENDARS = ("XNYS", "XNAS", "24/7")  #: need no look into the library, which takes a second to load
 LONGEST_NAME = 24  #: of a strategy on the desk: an order id made of more is longer than brokers take
@@ -160,8 +161,8 @@ def _limits(where: str, name: str, limits: LimitSet, *, account: bool, strategy:
                 yield f"{where}.{scope}.{field}: is missing; without it no order would pass"
             elif field in _LARGEST and value is not None and value > _LARGEST[field]:
                 yield f"{where}.{scope}.{field}: {value} is too large; up to {_LARGEST[field]}"
-            elif field == "window_s" and value is not None and value < 1:
-                yield f"{where}.{scope}.{field}: {value} is no window; 1 to {_LARGEST[field]} seconds"
+            elif field == "window_s" and value is not None and value < SHORTEST_WINDOW_S:
+                yield f"{where}.{scope}.{field}: {value} is no window; {SHORTEST_WINDOW_S} to {_LARGEST[field]} seconds"
         for small, large in _ORDERED[scope]:
             low, high = values[small], values[large]
             if low is not None and high is not None and low > high:
