@@ -161,6 +161,20 @@ def test_a_gateway_that_was_replaced_hears_of_it_at_once_and_writes_nothing_more
     asyncio.run(act())
 
 
+def test_a_desk_at_a_server_by_dsn_is_taken_over_alike(database: Database) -> None:
+    async def act() -> None:
+        name, heard = run_id(), list[JournalError]()
+        async with open_database(url=database.dsn(Role.ADMIN)) as other:
+            first = await EventWriter.desk(other, name, on_failed=heard.append)
+            async with await EventWriter.desk(other, name, take_over=True) as second:
+                await until(lambda: bool(heard))
+                assert "epoch 2 has begun" in str(heard[0]) and second.epoch == 2
+            with pytest.raises(JournalError):
+                await first.close()
+
+    asyncio.run(act())
+
+
 @pytest.mark.parametrize("what", ["event", "ticks"])
 def test_the_database_itself_refuses_an_earlier_epoch(database: Database, what: str) -> None:
     async def act() -> None:

@@ -236,6 +236,7 @@ FORBIDDEN_TO_ALL = [
     "UPDATE northstar.tick_block SET payload = ''",
     "TRUNCATE northstar.tick_block_00000",
 ]
+TAKE_EPOCH = "SELECT northstar.take_epoch(1)"
 FORBIDDEN_TO_ROLES = [
     *FORBIDDEN_TO_ALL,
     "DROP TRIGGER check_append ON northstar.event",
@@ -250,7 +251,12 @@ FORBIDDEN_TO_ROLES = [
     "UPDATE northstar.run SET run_id = 'other'",
     "INSERT INTO northstar.intent_key VALUES (1, 'a', 'b', 1)",
     "INSERT INTO northstar.event_00000 VALUES (1, 0, 1, 1, 0, 'k', null, null, null, '', '')",
-    "SELECT northstar.take_epoch(1)",
+    TAKE_EPOCH,
+    "UPDATE northstar.stream_head SET epoch = 0, tick_seq = 0",
+    "INSERT INTO northstar.tick_block_00000 VALUES (1, 1, 1, 1, '{}', '', 0)",
+    "DELETE FROM northstar.lease",
+    "DELETE FROM northstar.job_run",
+    "SELECT northstar.drop_ticks(100)",
     "SELECT northstar.open_stream()",
     "SET session_replication_role = replica",
     "SET ROLE northstar_owner",
@@ -277,7 +283,8 @@ FORBIDDEN_TO_READERS = [
 
 @pytest.mark.parametrize("role, statement", [
     *((Role.RUN_WRITER, s) for s in FORBIDDEN_TO_ROLES), *((Role.READER, s) for s in FORBIDDEN_TO_READERS),
-    *((Role.ADMIN, s) for s in FORBIDDEN_TO_ALL),
+    *((Role.GATEWAY, s) for s in FORBIDDEN_TO_ROLES if s != TAKE_EPOCH), *((Role.ADMIN, s) for s in FORBIDDEN_TO_ALL),
+    (Role.RUN_WRITER, "INSERT INTO northstar.recent_ticks VALUES (1, 'SPY', 1, 1, 1, '')"),
 ])  # fmt: skip
 def test_forbidden_statement_is_refused(database: Database, role: Role, statement: str) -> None:
     async def act() -> None:

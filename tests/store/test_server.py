@@ -22,7 +22,7 @@ import pytest
 from northstar_core.model.errors import StoreError
 from northstar_core.store import supervisor
 from northstar_core.store.cluster import Lock, binaries, is_locked, processes_in
-from northstar_core.store.postgres import Database, Role, open_database
+from northstar_core.store.postgres import Database, Role, head_revision, open_database
 from northstar_core.store.server import Server
 from northstar_core.store.unix_user import server_user
 
@@ -325,7 +325,7 @@ def test_any_other_server_works_by_dsn_with_roles_taken_on(database: Database) -
     async def act() -> None:
         async with open_database(url=database.dsn(Role.ADMIN)) as other:
             assert other.server is None
-            for role in (Role.RUN_WRITER, Role.READER):
+            for role in (Role.GATEWAY, Role.RUN_WRITER, Role.READER):
                 connection = await other.connect(role)
                 assert await connection.fetchval("SELECT current_user") == role
                 await connection.close()
@@ -340,7 +340,7 @@ def test_a_new_database_by_dsn_is_migrated(database: Database) -> None:
         await admin.execute("DROP DATABASE IF EXISTS tenant")
         await admin.execute("CREATE DATABASE tenant OWNER tenant")
         # roles belong to the server: whoever migrates a second database must be let into them
-        for role in ("owner", "run_writer", "reader"):
+        for role in ("owner", "gateway", "run_writer", "reader"):
             await admin.execute(f"GRANT northstar_{role} TO tenant WITH ADMIN OPTION")
         await admin.close()
         assert database.server is not None
@@ -372,7 +372,7 @@ def test_a_newer_schema_is_refused(database: Database) -> None:
                 async with open_database(url=database.dsn(Role.ADMIN)):
                     pass
         finally:
-            await connection.execute("UPDATE northstar.alembic_version SET version_num = '0001'")
+            await connection.execute("UPDATE northstar.alembic_version SET version_num = $1", head_revision())
             await connection.close()
 
     asyncio.run(act())
@@ -386,7 +386,7 @@ def test_alembic_from_a_shell_finds_the_same_head(database: Database) -> None:
             [alembic, *command.split()], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.split() == ["0001", "(head)"]
+    assert answer.stdout.split() == [head_revision(), "(head)"]
 
 
 def test_the_supervisor_needs_nothing_but_the_standard_library() -> None:
