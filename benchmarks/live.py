@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.live_desk import LISTENERS, TRADER, BenchError, Desk
 from benchmarks.live_figures import fsync_times, load, spread, table
-from benchmarks.live_twin import SYMBOL
 from northstar_core.model.errors import NorthstarError
 from northstar_core.model.order_ids import client_order_id
 from northstar_core.store.postgres import open_database

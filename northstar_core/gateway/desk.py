@@ -87,6 +87,7 @@ class Desk(Courier):
         self.session_listeners: list[Callable[[Any], None]] = []
         self.followers: list[Callable[[int, Any, bytes], None]] = []
         self.on_fact: list[Callable[[int, Any], None]] = []  #: called at once; for what the gateway itself has to do
+        self.on_sent: Callable[[int], None] = lambda asked: None  #: called with the time at which an order was asked for that has left
         self._routes: dict[str, list[Any]] = {}
         self._declared = log.ticks
         self._digest = TickDigest()
@@ -214,6 +215,8 @@ class Desk(Courier):
             refusal = "killed after it was decided"
         if dispatcher is not None and not refusal:
             dispatcher.act(fact)
+            if isinstance(fact, e.OrderSubmitted):
+                self.on_sent(fact.order.ts)
             return
         order_id = fact.order.order_id if isinstance(fact, e.OrderSubmitted) else fact.order_id
         is_order, is_cancel = isinstance(fact, e.OrderSubmitted), isinstance(fact, e.CancelSubmitted)

@@ -25,6 +25,7 @@ from northstar_core.gateway.links import Link
 from northstar_core.gateway.log import DeskLog
 from northstar_core.gateway.lost import Stewards
 from northstar_core.gateway.markets import Markets
+from northstar_core.gateway.meter import Meter
 from northstar_core.gateway.questions import MANUAL, Questions
 from northstar_core.gateway.recovery import Recovery
 from northstar_core.gateway.sessions import SessionServer
@@ -93,6 +94,7 @@ class Gateway:
         self.tokens = Tokens.open(self.home)
         self.ledger = Ledger()
         self.markets = Markets(clock, settings.desk.bar_ns)
+        self.meter = Meter(clock.now)
         self.links: dict[str, Link] = {}
         self.alerts: deque[AlertRaised] = deque(maxlen=1000)
         self.stopping = asyncio.Event()
@@ -131,6 +133,7 @@ class Gateway:
         self.recovery = Recovery(desk, self.ledger)
         await self._restore(head)
         desk.on_fact.append(self._fact)
+        desk.on_sent = self.meter.sent
         self.stewards = Stewards(desk, self.ledger, self.clock)
         self.questions = Questions(self)
         self.doorman = Doorman(self)
@@ -233,10 +236,14 @@ class Gateway:
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _market(self, events: Any) -> None:
+        received, place, first = self.clock.now(), self.meter.pick(len(events)), self.desk.log.seq + 1
         self.markets.note(events)
         self.desk.market(events)
+        if place >= 0:
+            self.meter.follow(events[place], first + place, received)
 
     def _durable(self, seq: int) -> None:
+        self.meter.durable(seq, self.writer.settled)
         self.desk.outgoing.release(seq)
         self.server.wake()
 
@@ -453,6 +460,7 @@ class Gateway:
             "working": len(state.blotter.working),
             "unknown": sum(1 for order_id in state.blotter.working if self.desk.is_unknown(order_id)),
             "alerts": len(self.alerts),
+            "latency": self.meter.latest(),
         }  # fmt: skip
 
     def _cash(self, account: str) -> str | None:

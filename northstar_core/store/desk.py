@@ -82,6 +82,11 @@ class DeskWriter(EventWriter):
         self._loop = asyncio.get_running_loop()
 
     @property
+    def settled(self) -> int:
+        """The highest number known to be on the disk: what a commit that waited for it holds, and all before."""
+        return self._settled
+
+    @property
     def failed(self) -> JournalError | None:
         """Why nothing is written any more; None while all is well."""
         return self._failure
