@@ -14,6 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
+
 from northstar_core.brokers.base import Broker, Wiring
 from northstar_core.brokers.paper import PaperBroker
 from northstar_core.client.session import Connected, Session
@@ -31,7 +34,11 @@ from northstar_core.model.order import PlaceOrder
 from northstar_core.model.wire import Login
 from northstar_core.store.postgres import Database, Role
 from northstar_core.store.reader import Reader
+from northstar_core.twins.faults import Fault
+from northstar_core.twins.market import TwinMarket
+from northstar_core.twins.serve import Served, serve
 from tests.gateway.raw import DEADLINE_S, Raw
+from tests.twins.ibkr_room import tape
 
 D = Decimal
 SECOND = 10**9
@@ -40,7 +47,6 @@ OPEN = int(datetime(2026, 6, 1, 13, 30, tzinfo=UTC).timestamp()) * SECOND
 NOON = OPEN + 150 * MINUTE
 CLOSE = OPEN + 390 * MINUTE
 CASH = D(100_000)
-ALPACA = "broker = 'alpaca'\nsecrets = {{ key = 'env:ROOM_KEY', secret = 'env:ROOM_SECRET' }}\noptions = {{ url = '{url}' }}\n"
 
 LIMITS = """
 [limits.wide.strategy]
@@ -181,10 +187,16 @@ class Room:
 
     async def start(self) -> Gateway:
         """Start a gateway where the last one stood."""
-        self.gateway = gateway = self.new()
-        await gateway.start()
         self.facts.clear()
-        gateway.desk.on_fact.append(self._heard)
+        self.gateway = gateway = self.new()
+        fact = gateway._fact
+
+        def heard(seq: int, told: Any) -> None:
+            fact(seq, told)
+            self._heard(seq, told)
+
+        gateway._fact = heard  # type: ignore[method-assign]
+        await gateway.start()
         return gateway
 
     def _heard(self, seq: int, fact: Any) -> None:
@@ -398,7 +410,7 @@ def patient(**seconds: float) -> Iterator[None]:
 @asynccontextmanager
 async def room(
     database: Database, *, accounts: str = "", grants: str = "", clock: Any = None, make: dict[str, type[PaperBroker]] | None = None,
-    start: bool = True, **patience: float,
+    wait_for: Iterable[str] | None = None, **patience: float,
 ) -> AsyncIterator[Room]:  # fmt: skip
     """Give a room with a gateway that is up and whose accounts are reached.
 
@@ -413,11 +425,9 @@ async def room(
         recorders = {name: Recorder for name, account in settings.accounts.items() if account.broker == "paper"}
         here = Room(folder, settings, database, clock or RoomClock(), {**recorders, **(make or {})})
         with patient(**{"TICK_S": 0.05, "RESUME_S": 0.4, "LEAVE_S": 0.3, **patience}):
-            if start:
-                await here.start()
-                for name, account in settings.accounts.items():
-                    if account.broker == "paper":
-                        await here.up(name)
+            await here.start()
+            for name in settings.accounts if wait_for is None else wait_for:
+                await here.up(name)
             try:
                 yield here
             finally:
@@ -434,3 +444,60 @@ def play(database: Database, scene: Callable[[Room], Awaitable[None]], **more: A
             await scene(here)
 
     asyncio.run(run())
+
+
+class Twin:
+    """Alpaca's twin, and the account of the room that trades there."""
+
+    def __init__(self, served: Served) -> None:
+        self.served, self.faults, self.account = served, served.faults["alpaca"], served.accounts["alpaca"]
+
+    def fault(self, at: str, do: str, **more: Any) -> None:
+        """Let something go wrong."""
+        self.faults.add([Fault(at=at, do=do, **more)])
+
+    def table(self, name: str = "alpaca-1", **more: Any) -> str:
+        """The account's table in a configuration."""
+        options = {"url": self.served.url("alpaca"), "requests_per_minute": 0, "mute_s": 6000.0, "read_s": 60.0}
+        told = ", ".join(f"{key} = {value!r}" for key, value in options.items())
+        lines = "".join(f"{key} = {value!r}\n" for key, value in more.items())
+        return (
+            f"[accounts.{name}]\nbroker = 'alpaca'\nlimits = 'wide'\n{lines}options = {{ {told} }}\n"
+            "secrets = { key = 'env:ROOM_KEY', secret = 'env:ROOM_SECRET' }\n"
+        )
+
+    async def state(self) -> Any:
+        return await self.call("GET", "/_twin/state")
+
+    async def disconnect(self) -> None:
+        await self.call("POST", "/_twin/disconnect")
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the twin as anybody may."""
+        headers = {"APCA-API-KEY-ID": "KEY", "APCA-API-SECRET-KEY": "SECRET"}
+        url = self.served.url("alpaca") + path
+        async with aiohttp.ClientSession(headers=headers) as http, http.request(method, url, json=body) as found:
+            assert found.status < 300, await found.text()
+            return await found.json() if found.content_type == "application/json" else None
+
+
+def play_at_alpaca(
+    database: Database, scene: Callable[[Room, Twin], Awaitable[None]], *, speed: float = 20.0, grants: str = "", **more: Any
+) -> None:
+    """Play a scene in a room whose one account, ``alpaca-1``, trades at Alpaca's twin: SPY at 600, five seconds after the open."""
+
+    async def run() -> None:
+        market = TwinMarket(tape(), start=OPEN - MINUTE)
+        async with asyncio.timeout(60), serve(market, alpaca=0, play=False) as served:
+            market.step(OPEN + 5 * SECOND)
+            twin = Twin(served)
+            given = grants or grant(account="alpaca-1") + grant("manual", "alpaca-1")
+            clock = RoomClock(OPEN + 5 * SECOND, speed)
+            async with room(database, accounts=twin.table(), grants=given, clock=clock, **more) as here:
+                here.price(600.01)
+                await scene(here, twin)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROOM_KEY", "KEY")
+        patch.setenv("ROOM_SECRET", "SECRET")
+        asyncio.run(run())
