@@ -139,8 +139,8 @@ def _value(kind: str, value: Any, cash: Decimal | None, where: str) -> Any:
             if cash is None:
                 raise SettingsError(f"{where}: give an amount; a desk's limit does not move with its cash")
             number = Decimal(value[:-1]) / 100 * cash
-        elif isinstance(value, bool):
-            raise SettingsError(f"{where}: give a number")
+        elif isinstance(value, bool) or (isinstance(value, str) and cash is None):
+            raise SettingsError(f"{where}: give a number, without quotes")
         else:
             number = Decimal(str(value))
     except (ValueError, InvalidOperation):
