@@ -6,6 +6,7 @@ call returns. What follows leaves through ``outgoing`` once it is durable: facts
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from northstar_core.model.order import TERMINAL, CancelOrder, OrderStatus, Place
 from northstar_core.model.tick_digest import TickDigest
 from northstar_core.model.wire import item
 from northstar_core.model.world import AlertRaised
+
+log = logging.getLogger("northstar.gateway")
 
 #: How many ticks at most lie between two declarations of what was consumed.
 DECLARE = 5_000
@@ -213,12 +216,17 @@ class Desk(Courier):
         strategy = fact.order.strategy if isinstance(fact, e.OrderSubmitted) else fact.strategy
         if not refusal and not isinstance(fact, e.CancelSubmitted) and self.killed(strategy, account):
             refusal = "killed after it was decided"
+        order_id = fact.order.order_id if isinstance(fact, e.OrderSubmitted) else fact.order_id
         if dispatcher is not None and not refusal:
-            dispatcher.act(fact)
+            try:
+                dispatcher.act(fact)
+            except Exception as error:  # whether anything left, nobody knows
+                log.exception("sending %s", order_id)
+                self.claim(ExecutionReport(self.clock(), order_id, ExecType.UNKNOWN, text=f"{type(error).__name__}: {error}"))
+                return
             if isinstance(fact, e.OrderSubmitted):
                 self.on_sent(fact.order.ts)
             return
-        order_id = fact.order.order_id if isinstance(fact, e.OrderSubmitted) else fact.order_id
         is_order, is_cancel = isinstance(fact, e.OrderSubmitted), isinstance(fact, e.CancelSubmitted)
         kind = ExecType.REJECTED if is_order else ExecType.CANCEL_REJECTED if is_cancel else ExecType.REPLACE_REJECTED
         self.claim(ExecutionReport(self.clock(), order_id, kind, text=f"not sent: {refusal}"))
