@@ -333,7 +333,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
         for part in path[:-1]:
             table = (
                 table[part]
-                if (isinstance(table, dict) and part in table) or (isinstance(table, list) and part < len(table))
+                if (isinstance(table, dict) and part in table) or (isinstance(table, list) and isinstance(part, int) and part < len(table))
                 else None
             )
             if table is None:
