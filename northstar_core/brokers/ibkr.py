@@ -144,6 +144,7 @@ class IbkrBroker:
             reader.cancel()
             reading.cancel()
             await asyncio.gather(reader, reading, return_exceptions=True)
+            await self.link.hang_up()
             if isinstance(error, Lost | Unanswered):
                 raise broker_error(error) from None
             raise

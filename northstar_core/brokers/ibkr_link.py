@@ -214,6 +214,9 @@ class Link:
             await self._socket.send("sor+{}")
             days = json.dumps({"realtimeUpdatesOnly": False, "days": self.options.trades_days}, separators=(",", ":"))
             await self._socket.send(f"str+{days}")
+        except asyncio.CancelledError:
+            await self.hang_up()
+            raise
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, Lost) as error:
             await self.hang_up()
             raise BrokerError(Code.UNREACHABLE, f"stream {url}: {type(error).__name__}: {_said(error)}") from None
@@ -252,8 +255,10 @@ class Link:
         finally:
             for task in (tickler, reader):
                 task.cancel()
-            await asyncio.gather(tickler, reader, return_exceptions=True)
-            await self.hang_up()
+            try:
+                await asyncio.gather(tickler, reader, return_exceptions=True)
+            finally:  # also where this is cancelled while it ends
+                await self.hang_up()
 
     async def _read(self, socket: ClientConnection) -> None:
         quiet = False
@@ -314,11 +319,16 @@ class Link:
     # ── going down ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def hang_up(self) -> None:
-        """Close the socket."""
+        """Close the socket; cut it where there is no time for that."""
         socket, self._socket = self._socket, None
         if socket is not None:
-            with suppress(ConnectionClosed, OSError, TimeoutError):
+            try:
                 await socket.close()
+            except asyncio.CancelledError:
+                socket.transport.abort()
+                raise
+            except (ConnectionClosed, OSError, TimeoutError):
+                pass
 
     async def close(self) -> None:
         """Close everything."""

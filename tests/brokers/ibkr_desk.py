@@ -184,11 +184,11 @@ class Desk:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 while not what():
-                    await self._stir()
+                    await self.stir()
         except TimeoutError:
             raise AssertionError(f"{self.status} {self.claims[-12:]}") from None
 
-    async def _stir(self) -> None:
+    async def stir(self) -> None:
         """Wait for a claim, or a moment."""
         self._changed.clear()
         with suppress(TimeoutError):
@@ -227,7 +227,7 @@ class Desk:
                     state = await self.room.state()
                     if self._equal(state):
                         return
-                    await self._stir()
+                    await self.stir()
         except TimeoutError:
             ours = (self.positions, self.cash, self.status, sorted(self.booked))
             raise AssertionError(f"ours {ours}\ntheirs {state}\n{self.claims[-20:]}") from None
