@@ -346,7 +346,8 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
         if slip == "delete":
             del table[key]
         elif slip == "odd":
-            table[key] = draw(ODD)
+            # no rule can tell a yes that was meant from one that was not: a switch is only given what is none
+            table[key] = draw(ODD.filter(lambda odd: not isinstance(odd, bool)) if isinstance(value, bool) else ODD)
         elif slip == "quote":
             table[key] = str(value)
         elif slip == "unquote":
