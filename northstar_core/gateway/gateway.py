@@ -36,7 +36,6 @@ from northstar_core.model.account import Grant
 from northstar_core.model.instrument import Combo, Instrument, Option
 from northstar_core.model.journal import decode
 from northstar_core.model.ports import Clock
-from northstar_core.model.tick_digest import TABLE
 from northstar_core.model.world import AlertRaised, GatewayStarted
 from northstar_core.store.desk import DeskWriter
 from northstar_core.store.postgres import Database
@@ -204,17 +203,14 @@ class Gateway:
         """Fold the stored events, and count and digest the ticks that were consumed after the last declaration."""
         if not head and self.writer.next_seq == 1:
             return
-        desk, declared, last = self.desk, 0, 0
         async with await Reader.open(self.database) as reader:
             run = await reader.run(self.settings.desk.name)
-            async for row in reader.events(run.stream):
-                event = decode(row.payload)
-                self.recovery.apply(row.seq, event)
-                if type(event) is e.TapeRead and event.table == TABLE:
-                    declared, last = event.first_row + event.rows, row.seq
-            undeclared = [tick async for _, tick in reader.ticks(run.stream, last + 1)]
-        desk.log.ticks = declared + len(undeclared)
-        desk.consumed_before(declared, undeclared)
+            async for batch in reader.restorable(run.stream):
+                for seq, payload in batch:
+                    self.recovery.apply(seq, decode(payload))
+            declared, undeclared = await reader.undeclared(run.stream)
+        self.desk.log.ticks = declared + len(undeclared)
+        self.desk.consumed_before(declared, [tick for _, tick in undeclared])
 
     def _enter_limits(self, now: int) -> None:
         """Enter what the configuration allows, where it is not in force already."""

@@ -8,7 +8,7 @@ from typing import Any
 from northstar_core.gateway.desk import Desk
 from northstar_core.gateway.ledger import Ledger
 from northstar_core.model import events as e
-from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
+from northstar_core.model.execution import AccountActivity
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.world import SessionBegan, SessionLost, StateKept
 
@@ -38,8 +38,11 @@ class Recovery:
         self.events += 1
         desk.engine.restore((event,))
         self.ledger.apply(event)
-        if kind is e.OrderSubmitted:
-            desk._submits[event.order.order_id] = seq  # type: ignore[union-attr]
+        if isinstance(event, e.OrderSubmitted):
+            desk._submits[event.order.order_id] = seq
+            self._numbered(event.order.strategy, event.order.order_id)
+        elif isinstance(event, e.OrderDenied):
+            self._numbered(event.strategy, event.order_id)
         elif kind is e.CancelSubmitted or kind is e.ReplaceSubmitted:
             desk._submits[event.order_id] = seq  # type: ignore[union-attr]
         elif kind is PlaceOrder or kind is e.Signal or kind is e.NoSignal:
@@ -68,11 +71,17 @@ class Recovery:
             assert isinstance(event, e.TimerFired)
             if waiting := self.timers.get((event.strategy, event.name)):
                 waiting.remove(min(waiting, key=lambda timer: timer[0].at))
-        elif isinstance(event, ExecutionReport) and event.exec_type is ExecType.TRADE:
-            if (order := desk.order(event.order_id)) is not None:
-                self._executed(order.account, event.ts)
+        elif isinstance(event, e.OrderFilled):
+            self._executed(event.account, event.ts)
         elif isinstance(event, AccountActivity):
             self._executed(event.account, event.ts)
+
+    def _numbered(self, strategy: str, order_id: str) -> None:
+        """Take note of the counter in an order's id, also of orders that no session made: by hand, by the gateway."""
+        head, _, n = order_id.rpartition("-")
+        session = head.rpartition("-")[2]
+        if n.isdigit() and int(n) > self.ledger.numbers.get((strategy, session), 0):
+            self.ledger.numbers[strategy, session] = int(n)
 
     def _executed(self, account: str, ts: int) -> None:
         self.last_execution[account] = max(self.last_execution.get(account, 0), ts)

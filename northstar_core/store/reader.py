@@ -26,7 +26,8 @@ FACTS = (
     "RunStarted", "AccountOpened", "GrantChanged", "LimitsChanged", "TradingStateChanged", "OrderDenied", "OrderSubmitted",
     "OrderAccepted", "OrderRejected", "OrderFilled", "CancelSubmitted", "ReplaceSubmitted", "OrderCanceled", "OrderReplaced",
     "OrderExpired", "RequestRejected", "OrderUnknown", "OrderResent", "PositionAdjusted", "AccountActivity", "SessionOpened",
-    "SessionClosed", "SetTimer", "TimerFired", "StrategyStarted", "StrategyStopped", "SessionBegan", "Halt",
+    "SessionClosed", "SetTimer", "TimerFired", "StrategyStarted", "StrategyStopped", "SessionBegan", "SessionLost",
+    "StateKept", "Halt",
 )  # fmt: skip
 #: what counts only within a session
 OF_SESSION = ("PlaceOrder", "Signal", "NoSignal", "ExecutionReport")
