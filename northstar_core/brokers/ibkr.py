@@ -227,7 +227,8 @@ class IbkrBroker:
     def _follow(self) -> None:
         if not self.up:
             return
-        for life in self.book.lives.working():
+        restless = self.book.lives.restless()
+        for life in restless:
             if life.cancel and life.broker_id:
                 life.cancel = False
                 self._spawn(self.sender.cancel(life))
@@ -242,6 +243,8 @@ class IbkrBroker:
                     self._spawn(self._insist(life, self.sender.cancel(life)))
                 case Drop(life, why):
                     self._drop(life, why)
+        if not restless and not self.book.fills.parked:
+            return
         wanted = self.book.wanted(self.clock.now())
         if wanted.rows or wanted.pages or wanted.trades or wanted.conids:
             self.care.hurry.set()

@@ -214,7 +214,7 @@ class Book:
     def tick(self, now: int) -> Claims:
         """Return what time alone makes claimable: an end whose executions never came."""
         out: Claims = []
-        for life in self.lives.unfinished():
+        for life in self.lives.restless():
             if life.status in ("Cancelled", "Filled"):
                 out += self.lives.judge(life, now)
         return out
@@ -222,7 +222,7 @@ class Book:
     def wanted(self, now: int) -> Wanted:
         """Return what should be asked for over REST now."""
         pages, trades, unseen = [], False, False
-        for life in self.lives.unfinished():
+        for life in self.lives.restless():
             booked = self.fills.filled(life.order)
             short = life.filled > booked or (life.status == "Filled" and booked < life.terms.qty)
             trades = trades or (short and now - max(life.since, life.told_at) < LOOK_S * SECOND)

@@ -50,6 +50,7 @@ class Lives:
         self.lives: dict[str, Life] = {}
         self.by_broker: dict[int, Life] = {}
         self._open: dict[str, Life] = {}  # those whose end has not been claimed, and some whose end has
+        self._restless: dict[str, Life] = {}  # those about which something is missing, and some that were touched
         self._notices: list[tuple[int, str]] = []
 
     def begin(self, order: PlaceOrder, now: int, *, inherited: bool = False) -> Life:
@@ -58,6 +59,7 @@ class Lives:
         if life is None:
             life = Life(order, terms_of(order), since=now, begun=now, inherited=inherited)
             self.lives[order.order_id] = self._open[order.order_id] = life
+        self._restless[order.order_id] = life
         return life
 
     def restore(self, order: PlaceOrder, terms: Terms, asked: Terms | None, now: int) -> Life:
@@ -81,6 +83,19 @@ class Lives:
             del self._open[order_id]
         return list(self._open.values())
 
+    def restless(self) -> list[Life]:
+        """Orders about which something is missing: an answer, an execution, an end. Those that rest in peace cost nothing."""
+        calm = [order_id for order_id, life in self._restless.items() if self._calm(life)]
+        for order_id in calm:
+            del self._restless[order_id]
+        return list(self._restless.values())
+
+    def _calm(self, life: Life) -> bool:
+        if life.end is not None:
+            return True
+        doubt = life.cancel or life.lost or life.asked is not None or (life.cancelling and life.status not in CANCELLING)
+        return bool(life.acked and life.broker_id and life.status in WORKING and not doubt and self._filled(life.order) >= life.filled)
+
     def working(self) -> list[Life]:
         """Orders that may still fill."""
         return [life for life in self.unfinished() if not life.over]
@@ -95,6 +110,7 @@ class Lives:
         asked
             The state was asked for after the last request, so it proves what became of that.
         """
+        self._restless[life.order.order_id] = life
         out: Claims = []
         booked = self._filled(life.order)
         if booked or life.status in WORKING or life.status in ENDED:
@@ -117,7 +133,7 @@ class Lives:
     def forget(self, life: Life) -> None:
         """Let everything about an order be claimed anew."""
         life.acked, life.end, life.warned = False, None, False
-        self._open[life.order.order_id] = life
+        self._open[life.order.order_id] = self._restless[life.order.order_id] = life
 
     def lose(self, life: Life, what: str, why: str, now: int) -> Claims:
         """A request got no answer."""
@@ -208,6 +224,7 @@ class Lives:
     def replace(self, life: Life, terms: Terms, now: int) -> None:
         """Other terms are being asked for."""
         life.asked, life.asked_at = terms, now
+        self._restless[life.order.order_id] = life
 
 
     def not_replaced(self, life: Life, why: str, now: int) -> Claims:

@@ -182,6 +182,7 @@ class Sender:
         if isinstance(said, Refused):
             self._take([ExecutionReport(now, life.order.order_id, ExecType.CANCEL_REJECTED, text=said.text)])
             life.cancelling = life.end is None  # what it stands at is asked for
+            self._take(self.book.lives.judge(life, now))
         elif isinstance(said, Unclear) and life.end is None:
             self._take(self.book.lives.lose(life, "cancel", said.text, now))
 
