@@ -229,7 +229,9 @@ class Doorman:
         gateway.desk.note(e.StrategyStopped(now, seat.strategy_id, f"{outcome}: {error}"[:500] if error else outcome))
         if outcome == "failed":
             gateway.desk.alert("critical", seat.strategy_id, f"the strategy failed: {error}"[:1000])
-            self._apply_policy(seat, f"failed: {error}"[:300])
+            reason = f"failed: {error}"[:300]
+            policy, cause = self._lost(seat, reason)
+            self._carry_out(policy, seat.account, seat.strategy_id, seat.session, reason, cause)
         gateway.desk.settle()
 
     def _lost_connection(self, guest: StrategyGuest, reason: str) -> None:
@@ -241,24 +243,25 @@ class Doorman:
     def _lose(self, seat: Seat, reason: str) -> None:
         """The session is over without a word: say so, and do what its policy says."""
         self._unseat(seat)
+        policy, cause = self._lost(seat, reason)
         stopped = e.StrategyStopped(self.gateway.clock.now(), seat.strategy_id, f"lost: {reason}"[:500])
-        self.gateway.desk.note(stopped)  # first: of what its policy does it hears nothing
-        self._apply_policy(seat, reason)
+        self.gateway.desk.note(stopped)  # before its policy is carried out: it hears nothing of that
+        self._carry_out(policy, seat.account, seat.strategy_id, seat.session, reason, cause)
         self.gateway.desk.alert("critical", seat.strategy_id, f"session lost: {reason}")
 
-    def _apply_policy(self, seat: Seat, reason: str) -> None:
+    def _lost(self, seat: Seat, reason: str) -> tuple[str, int]:
+        """Put on the record that a strategy speaks for itself no more; returns its policy, and the number of that."""
         gateway = self.gateway
         grant = gateway.grant(seat.strategy_id, seat.account)
-        policy = (grant.on_lost if grant is not None else None) or "cancel"
-        gateway.desk.note(SessionLost(gateway.clock.now(), seat.strategy_id, seat.account, reason[:500], policy, seat.handled))
-        self._carry_out(policy, seat.account, seat.strategy_id, seat.session, reason)
-        gateway.desk.settle()
+        policy: str = (grant.on_lost if grant is not None else None) or "cancel"
+        lost = SessionLost(gateway.clock.now(), seat.strategy_id, seat.account, reason[:500], policy, seat.handled)
+        return policy, gateway.desk.note(lost)
 
-    def _carry_out(self, policy: str, account: str, strategy: str, session: str, reason: str) -> None:
+    def _carry_out(self, policy: str, account: str, strategy: str, session: str, reason: str, cause: int = 0) -> None:
         if policy == "flatten":
-            self.gateway.stewards.flatten(account, strategy, session, reason)
+            self.gateway.stewards.flatten(account, strategy, session, reason, cause)
         elif policy == "cancel":
-            self.gateway.stewards.cancel(account, strategy, f"session lost: {reason}")
+            self.gateway.stewards.cancel(account, strategy, f"session lost: {reason}", cause)
 
     def _unseat(self, seat: Seat) -> None:
         name = seat.strategy_id

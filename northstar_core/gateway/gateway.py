@@ -133,7 +133,7 @@ class Gateway:
         await self._restore(head)
         desk.on_fact.append(self._fact)
         desk.on_sent = self.meter.sent
-        self.stewards = Stewards(desk, self.ledger, self.clock)
+        self.stewards = Stewards(desk, self.ledger, self.clock, self.want_for_orders)
         self.questions = Questions(self)
         self.doorman = Doorman(self)
         self.server = SessionServer(self.doorman, socket_path(self.home))

@@ -18,7 +18,7 @@ from northstar_core.model.errors import StrategyError
 from northstar_core.model.market import Bar, Halt, Quote, Trade
 from northstar_core.model.order import CancelOrder, PlaceOrder, ReplaceOrder
 from northstar_core.model.wants import Wants
-from northstar_core.model.world import BarsGiven, SessionBegan, SessionLost, StopRequested, TicksSkipped
+from northstar_core.model.world import BarsGiven, GatewayStarted, SessionBegan, SessionLost, StopRequested, TicksSkipped
 from northstar_core.research.replay import Difference
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.seat import FedSeat
@@ -137,6 +137,10 @@ class DeskReplay:
         elif kind is e.SessionOpened or kind is e.SessionClosed:
             for session in running.values():
                 session.give(seq, event)
+        elif kind is GatewayStarted:
+            for name, session in list(running.items()):  # it was gone without a word, and its sessions with it
+                session.handled = max(session.handled, 0)
+                self._end(name)
         elif kind is SessionLost:
             if (found := running.get(event.strategy) or self._last.get(event.strategy)) is not None:
                 found.handled = event.handled

@@ -219,6 +219,8 @@ class Room:
         assert gone.writer._task is not None and gone.writer._connection is not None
         gone.writer._task.cancel()
         gone.writer._connection.terminate()
+        if gone.writer._recent is not None:
+            await gone.writer._recent.close()
         for task in [*gone._tasks, *(task for link in gone.links.values() for task in link._tasks)]:
             task.cancel()
         for link in gone.links.values():
