@@ -78,11 +78,15 @@ class Courier:
                 ask(message, self.journal.seq)
 
     def ask(self, message: Any, basis: int) -> int:
-        """Carry one message of a strategy, which had seen the log up to ``basis``; returns its number."""
+        """Carry one message of a strategy, which had seen the log up to ``basis``; returns its number.
+
+        What it follows from is what the message says it has seen. One that was asked for in the strategy's name says nothing; it
+        follows from ``basis``.
+        """
         append, kind = self.journal.append, type(message)
         if kind is PlaceOrder:
             signals = self._signals.get(message.strategy, {})
-            seq: int = append(message, message.ts, signals.get(message.signal, message.basis_seq))
+            seq: int = append(message, message.ts, signals.get(message.signal, message.basis_seq or basis))
             self.facts(self.engine.handle(message), message.ts, seq)
         elif kind is e.Signal:
             seq = append(message, message.ts, message.basis_seq)
@@ -92,7 +96,7 @@ class Courier:
             seq = append(message, message.ts, basis)
             self.schedule(message.at, fired, seq)
         else:
-            seq = append(message, message.ts, message.basis_seq)
+            seq = append(message, message.ts, message.basis_seq or basis)
             if kind is not e.NoSignal:
                 self.facts(self.engine.handle(message), message.ts, seq)
         return seq
