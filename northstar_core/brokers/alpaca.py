@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,7 +22,7 @@ from northstar_core.brokers.alpaca_reader import OVERLAP_NS, Reader, unread, why
 from northstar_core.brokers.alpaca_settings import options_of, stream_url
 from northstar_core.brokers.alpaca_stream import TradeStream
 from northstar_core.brokers.alpaca_wire import event_of, number, time_ns
-from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Wiring, is_loopback
+from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Kept, Wiring, is_loopback
 from northstar_core.brokers.http import Answered, Bucket, RestClient
 from northstar_core.model.execution import BrokerSnapshot, ExecutionReport, HeldPosition
 from northstar_core.model.order import PlaceOrder
@@ -33,21 +33,6 @@ WARM_S = 15.0  #: how often connections are used so that they stay open
 REPAIR_S = (0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  #: pauses between looks for missing executions; then they are booked by total
 DAYS_NS = 2 * 86_400 * 1_000_000_000  #: activities that are no fills are listed by their day
 STEADY = 5  #: times a snapshot is taken again because orders moved meanwhile
-
-
-class Kept(Protocol):
-    """An order as the engine's blotter keeps it; what ``restore`` is given."""
-
-    @property
-    def intent(self) -> PlaceOrder: ...
-    @property
-    def qty(self) -> Decimal: ...
-    @property
-    def limit_price(self) -> Decimal | None: ...
-    @property
-    def stop_price(self) -> Decimal | None: ...
-    @property
-    def working(self) -> bool: ...
 
 
 class AlpacaBroker:

@@ -28,7 +28,7 @@ import msgspec
 
 from northstar_core.model.errors import NorthstarError
 from northstar_core.model.execution import AccountActivity, BrokerSnapshot, ExecutionReport
-from northstar_core.model.order import PlaceOrder
+from northstar_core.model.order import OrderStatus, PlaceOrder
 from northstar_core.model.ports import Clock
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, ExternalOrder, FrameUnread
 
@@ -95,8 +95,34 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
         return f"Wiring({self.account})"
 
 
+class Kept(Protocol):
+    """An order as the engine's blotter keeps it: what ``restore`` is given."""
+
+    @property
+    def intent(self) -> PlaceOrder: ...
+    @property
+    def qty(self) -> Decimal: ...
+    @property
+    def limit_price(self) -> Decimal | None: ...
+    @property
+    def stop_price(self) -> Decimal | None: ...
+    @property
+    def status(self) -> OrderStatus: ...
+    @property
+    def cum_qty(self) -> Decimal: ...
+    @property
+    def pending(self) -> tuple[Decimal, Decimal | None, Decimal | None] | None: ...
+    @property
+    def working(self) -> bool: ...
+
+
 class Broker(Protocol):
-    """An account at a broker."""
+    """An account at a broker.
+
+    It may also have ``restore(books, orders, exec_ids)``, called before ``start`` with the desk's books, every order it ever sent
+    (``Kept``) and the executions booked; ``async prepare(symbols)``, to look up what the first orders of these symbols would have to;
+    and, where it is simulated here, ``on_market(events)`` and ``on_session(event)``.
+    """
 
     kind: str  #: "alpaca", "ibkr", "paper", a plug-in's name
     simulated: bool  #: no real money can move: paper, a twin on loopback

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Container, Coroutine, Iterable
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Wiring
+from northstar_core.brokers.base import AccountInfo, BrokerError, Claim, Code, Evidence, Kept, Wiring
 from northstar_core.brokers.ibkr_book import Book
 from northstar_core.brokers.ibkr_brackets import Brackets, Cancel, Drop, Reduce, Send
 from northstar_core.brokers.ibkr_care import Care
@@ -35,25 +35,6 @@ log = logging.getLogger("northstar.ibkr")
 
 RETRY_S = 3.0  #: an exit that could not leave, or shows no effect of what was asked, is looked at again after this
 SNAPSHOTS = 3  #: a snapshot during which something traded is taken again, so often
-
-
-class Kept(Protocol):
-    """An order as the engine's blotter keeps it; what ``restore`` is given."""
-
-    @property
-    def intent(self) -> PlaceOrder: ...
-    @property
-    def qty(self) -> Decimal: ...
-    @property
-    def limit_price(self) -> Decimal | None: ...
-    @property
-    def stop_price(self) -> Decimal | None: ...
-    @property
-    def status(self) -> OrderStatus: ...
-    @property
-    def pending(self) -> tuple[Decimal, Decimal | None, Decimal | None] | None: ...
-    @property
-    def working(self) -> bool: ...
 
 
 class IbkrBroker:

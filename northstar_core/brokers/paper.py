@@ -12,11 +12,11 @@ import asyncio
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from northstar_core.brokers.base import AccountInfo, Evidence, Wiring
+from northstar_core.brokers.base import AccountInfo, Evidence, Kept, Wiring
 from northstar_core.model.errors import DataError, SettingsError
 from northstar_core.model.events import Books, SessionClosed, SessionOpened
 from northstar_core.model.execution import BrokerSnapshot, ExecType, ExecutionReport
@@ -33,23 +33,6 @@ from northstar_core.sim.order import Bracket, working_order
 ZERO = Decimal(0)
 
 
-class Kept(Protocol):
-    """An order as the engine's blotter keeps it."""
-
-    @property
-    def intent(self) -> PlaceOrder: ...
-    @property
-    def qty(self) -> Decimal: ...
-    @property
-    def limit_price(self) -> Decimal | None: ...
-    @property
-    def stop_price(self) -> Decimal | None: ...
-    @property
-    def cum_qty(self) -> Decimal: ...
-    @property
-    def working(self) -> bool: ...
-
-
 class PaperExchange(SimBroker):
     """The simulated broker, which can go on where one before it stopped."""
 
@@ -62,6 +45,12 @@ class PaperExchange(SimBroker):
     def used(self, order_id: str) -> bool:
         """Whether an order of this id was ever taken or refused."""
         return order_id in self._open or order_id in self._ended
+
+    def reopen(self, ts: int, label: str) -> None:
+        """Be in a session that opened before; nothing of its opening happens again."""
+        self._label, self._clock, self._opened = label, ts, ts
+        if not self.model.extended_hours:
+            self._lo, self._hi = ts, NEVER
 
     def take_over(self, books: Books, orders: Iterable[Kept], known: Callable[[str], bool]) -> None:
         """Take over cash, positions and orders. ``known``: whether an execution or activity of this id is booked already.
@@ -163,6 +152,10 @@ class PaperBroker:
             (account, id) of every execution and activity that is booked: ids go on after them.
         """
         self.exchange.take_over(books, orders, lambda record: (self.account, record) in exec_ids)
+
+    def reopen(self, opened: SessionOpened) -> None:
+        """Go on in a session that opened before a restart."""
+        self.exchange.reopen(opened.ts, opened.label)
 
     async def start(self) -> None:
         """Be there; emits ``BrokerUp``."""

@@ -104,6 +104,7 @@ class Doorman:
     async def _enter(self, name: str, grant: GrantSettings, hello: Hello, connection: Connection) -> Guest:
         gateway, desk = self.gateway, self.gateway.desk
         await self._account_open(grant.account)
+        gateway.links[grant.account].prepare(hello.symbols)
         histories = await self._history(grant, hello)
         session = gateway.trading_day().replace("-", "")
         seat = Seat(name, grant.account, session, hello, gateway.settings.desk.bar_ns, gateway.server.wake)
@@ -127,6 +128,7 @@ class Doorman:
         for first in range(0, len(bars), BARS_A_FRAME):
             desk.note(BarsGiven(now, name, grant.account, tuple(bars[first : first + BARS_A_FRAME])), cause)
         broker = gateway.links[grant.account].broker
+        seat.begin(desk.log.seq)
         connection.send(
             Welcome(
                 strategy=name, account=grant.account, session=session, broker=broker.kind, simulated=broker.simulated, n=n,

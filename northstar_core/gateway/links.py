@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -111,6 +111,18 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.broker.close()
+
+    def prepare(self, symbols: Sequence[str]) -> None:
+        """Let the broker look up now what the first orders of these symbols would wait for."""
+        prepare = getattr(self.broker, "prepare", None)
+        if prepare is not None and symbols:
+            self._spawn(self._prepare(prepare(list(symbols))))
+
+    async def _prepare(self, lookup: Coroutine[Any, Any, None]) -> None:
+        try:
+            await lookup
+        except BrokerError as error:  # the order itself will ask again
+            log.warning("%s: nothing prepared: %s", self.account, error)
 
     def hurry(self) -> None:
         """Try to log in now rather than later."""
