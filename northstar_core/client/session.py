@@ -139,6 +139,7 @@ class Session:
         self.outcome, self.detail = "running", ""
         self._pipe: _Pipe | None = None
         self._sent: deque[Any] = deque(maxlen=KEPT)
+        self._warm = False  #: every bar from before the session has come: from here on it can be resumed
         self._asked = 0  #: messages ever sent in this session, of which ``_sent`` has the last
         self._gone_since = 0.0  #: when the connection was lost, monotonic; 0 while there is one
         self._stop_by = 0.0
@@ -200,7 +201,7 @@ class Session:
                 token=self.link.token, strategy=strategy.strategy_id, params=msgspec.to_builtins(strategy.params), code=self.link.code,
                 symbols=tuple(strategy.symbols), options_on=tuple(strategy.options_on), warm_up=strategy.warm_up,
                 quotes=kind.on_quote is not Strategy.on_quote, trades=kind.on_trade is not Strategy.on_trade,
-                resume="" if seat is None else seat.place.session, seen=0 if seat is None else seat.seq,
+                resume="" if seat is None or not self._warm else seat.place.session, seen=0 if seat is None else seat.seq,
             )
         )  # fmt: skip
         async with asyncio.timeout(WELCOME_S):
@@ -237,7 +238,7 @@ class Session:
         if seat is not None:  # the gateway knows nothing of the session any more: begin anew, with what it says is held
             self.strategy = type(self.strategy)(**msgspec.structs.asdict(self.strategy.params))
         self._sent.clear()
-        self._asked = 0
+        self._asked, self._warm = 0, False
         self.heard.begin(welcome, self.strategy, self.link.code)
         self.seat = FedSeat(self.strategy, welcome, welcome.seq, self.heard)
         return self.seat
@@ -276,6 +277,7 @@ class Session:
             await asyncio.sleep(0)  # widgets and a Stop button get their turn
         elif isinstance(message, History):
             seat.before(message.bars)
+            self._warm = message.last
         elif isinstance(message, Refused):
             self._end("failed", f"{message.code}: {message.detail}")
             raise SessionError(f"the gateway refused a message: {message.code}: {message.detail}")

@@ -161,6 +161,9 @@ class Gateway:
             if hasattr(broker, "restore"):
                 blotter = desk.engine.state.blotter
                 broker.restore(desk.engine.books(), blotter.orders.values(), blotter.exec_ids)
+            state = desk.engine.state
+            if hasattr(broker, "reopen") and state.session_close > now:
+                broker.reopen(e.SessionOpened(state.session_open, state.today, state.session_close))
             link = self.links[name] = Link(name, broker, desk, self.clock, reconcile_s=account.reconcile_s)
             desk.dispatchers[name] = link
             if hasattr(broker, "on_market"):

@@ -50,6 +50,10 @@ class Seat:
         self._recent: deque[tuple[int, bytes]] = deque()  #: given, for a kernel whose connection dropped
         self._forgotten = 0  #: the last number given that is not among them
 
+    def begin(self, seq: int) -> None:
+        """Its kernel was welcomed as the log stood at ``seq``."""
+        self._forgotten = self.given = seq
+
     def __len__(self) -> int:
         return len(self._waiting)
 

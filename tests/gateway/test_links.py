@@ -15,7 +15,8 @@ from northstar_core.model.execution import BrokerSnapshot, HeldPosition
 from northstar_core.model.order import PlaceOrder
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, ExternalOrder, OrderResent
 from northstar_core.store.postgres import Database
-from tests.gateway.room import Recorder, Room, Twin, paper, play, play_at_alpaca
+from tests.gateway.alpaca_room import Twin, play_at_alpaca
+from tests.gateway.room import Recorder, Room, paper, play
 
 
 async def enter(room: Room) -> Any:
