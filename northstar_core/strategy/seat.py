@@ -13,6 +13,7 @@ from northstar_core.model import events as e
 from northstar_core.model.account import Position
 from northstar_core.model.instrument import instrument
 from northstar_core.model.market import Bar, MarketEvent, Quote, Trade
+from northstar_core.model.order import PlaceOrder
 from northstar_core.model.world import Held, OpenSession, StopRequested, Works
 from northstar_core.strategy.base import Strategy
 from northstar_core.strategy.host import StrategyHost, Ticket
@@ -167,11 +168,12 @@ class FedSeat:
             self.marks[bar.symbol] = bar
             host.deliver(bar)
             for message in host.outbox:
-                order_id = getattr(message, "order_id", "")
-                host.tickets.pop(order_id, None)
-                host.working.pop(order_id, None)
+                if type(message) is PlaceOrder:  # not what it would cancel or change: that works on
+                    host.tickets.pop(message.order_id, None)
+                    host.working.pop(message.order_id, None)
             host.outbox.clear()
         host.n = n
+        host.closing.clear()
         host.reasons.clear()
         host.signals.clear()
         self._before.clear()
