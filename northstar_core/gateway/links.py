@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
@@ -28,6 +29,7 @@ ABSENT_QUERIES = 3  #: a broker must deny an order this often …
 ABSENT_OVER_S = 60.0  #: … over this long before it may be sent again
 RESEND_WITHIN_S = 600.0  #: an order older than this is not sent again: the market it was meant for is gone
 STILL_DIFFERENT = 3  #: differences are believed when as many snapshots in a row show the same
+EAGER = sys.version_info >= (3, 12)
 PENDING = frozenset({OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE})
 
 
@@ -60,12 +62,12 @@ class Link:
         """Do what a fact commands."""
         self._stirred += 1
         if isinstance(fact, e.OrderSubmitted):
-            self._spawn(self._ask("order", fact.order.order_id, self.broker.submit(fact.order)))
+            self._begin(self._ask("order", fact.order.order_id, self.broker.submit(fact.order)))
         elif isinstance(fact, e.CancelSubmitted):
-            self._spawn(self._ask("cancel", fact.order_id, self.broker.cancel(fact.order_id)))
+            self._begin(self._ask("cancel", fact.order_id, self.broker.cancel(fact.order_id)))
         else:
             ask = self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price)
-            self._spawn(self._ask("replace", fact.order_id, ask))
+            self._begin(self._ask("replace", fact.order_id, ask))
 
     async def _ask(self, what: str, order_id: str, request: Coroutine[Any, Any, None]) -> None:
         try:
@@ -128,8 +130,15 @@ class Link:
         """Try to log in now rather than later."""
         self._hurry.set()
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Spawn what must not wait for its turn: the first byte leaves before this returns, where Python can (3.12)."""
+        loop = asyncio.get_running_loop()
+        self._watch(asyncio.Task(work, loop=loop, eager_start=True) if EAGER else loop.create_task(work))
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._watch(asyncio.get_running_loop().create_task(work))
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

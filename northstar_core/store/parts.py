@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -104,12 +105,18 @@ def statement(stream: int, epoch: int, events: Events, changes: Changes, ticks: 
     if ticks:
         columns = zip(*((b.n, b.first_seq, b.last_ts, "\x1f".join(b.symbols), b.payload) for b in ticks), strict=True)
         parts.append(("put_ticks", [stream, epoch, *map(list, columns)]))
-    text: list[str] = []
-    arguments: list[Any] = []
-    for name, values in parts:
-        text.append(f"{name} AS ({_renumbered(SQL[name], len(arguments))})")
-        arguments += values
-    return Statement(f"WITH {', '.join(text)} {'SELECT' if wait else SQL['do_not_wait']}", arguments)
+    arguments = [value for _, values in parts for value in values]
+    return Statement(_text(tuple((name, len(values)) for name, values in parts), wait), arguments)
+
+
+@lru_cache(maxsize=64)
+def _text(parts: tuple[tuple[str, int], ...], wait: bool) -> str:
+    """Return the statement of some parts, each with so many parameters; there are few combinations."""
+    text, before = [], 0
+    for name, count in parts:
+        text.append(f"{name} AS ({_renumbered(SQL[name], before)})")
+        before += count
+    return f"WITH {', '.join(text)} {'SELECT' if wait else SQL['do_not_wait']}"
 
 
 def _renumbered(sql: str, by: int) -> str:

@@ -21,7 +21,8 @@ from northstar_core.store.session import Session
 from northstar_core.store.ticks import BLOCK, SLOT, SLOTS, slot, ticks_of
 
 EVERY_S = 0.5  #: how often the ring is written, while there are ticks
-SLICE = 2_000  #: ticks taken in one go: about a millisecond
+SLICE = 400  #: ticks sorted in one go: others get their turn after some hundred microseconds
+SLOTS_A_SLICE = 8  #: slots made in one go
 UNWRITTEN_MAX = 20_000  #: slots that wait for a database that does not take them
 BEHIND_MAX = 4_000  #: blocks read to catch up when a gateway begins
 AHEAD = 2**21  #: the partition of the number so far ahead is made in time
@@ -126,15 +127,18 @@ class RecentTicks:
                 if len(found.ticks) == SLOT:
                     self._render(symbol, found)
                     self._slots[symbol] = _Slot((found.number + 1) % SLOTS, [])
+                    done += SLICE // SLOTS_A_SLICE
             self._until = max(self._until, first + len(ticks) - 1)
             done += len(ticks)
             if done >= SLICE:
                 done = 0
                 await asyncio.sleep(0)
-        for symbol in self._dirty:
+        for n, symbol in enumerate(self._dirty, 1):
             found = self._slots[symbol]
             if found.ticks:
                 self._render(symbol, found)
+            if n % SLOTS_A_SLICE == 0:
+                await asyncio.sleep(0)
         self._dirty.clear()
 
     def _render(self, symbol: str, found: _Slot) -> None:
