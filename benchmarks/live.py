@@ -185,7 +185,7 @@ def shown(found: dict[str, Any]) -> str:
 async def measure(args: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Bring the desk up and measure one thing after the other."""
     quick = args.quick
-    found: dict[str, Any] = {"fsync": spread(fsync_times(home, 200 if quick else 2000)) | {"load": load()}}
+    found: dict[str, Any] = {"fsync": spread(fsync_times(home, 200 if quick else 1000)) | {"load": load()}}
     desk = Desk(home, args.symbols)
     try:
         desk.up()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-
-HERTZ = os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -43,12 +42,12 @@ def fsync_times(folder: Path, times: int) -> list[int]:
 
 
 def processor_s(pid: int) -> float:
-    """Return the processor seconds a process has used; 0.0 of one that is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / HERTZ
+    """Return the processor seconds that a process's threads have used; 0.0 of one that is gone."""
+    used = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):
+            used += int(thread.read_text().split()[0])
+    return used / 1e9
 
 
 def family(pid: int) -> list[int]:
