@@ -19,6 +19,7 @@ from northstar_core.engine.reconcile import UNASSIGNED, compare
 from northstar_core.engine.risk import Rule
 from northstar_core.gateway.log import DeskLog, Store
 from northstar_core.gateway.outgoing import Outgoing
+from northstar_core.gateway.routes import Entry, Routes
 from northstar_core.model import events as e
 from northstar_core.model.account import TradingState
 from northstar_core.model.execution import AccountActivity, ActivityKind, BrokerSnapshot, ExecType, ExecutionReport
@@ -36,6 +37,8 @@ DECLARE = 5_000
 #: How far market events may be ahead of the desk's clock and still count as now, ns: clocks differ.
 AHEAD = 1_000_000_000
 
+TICKS = frozenset({Bar, Quote, Trade, Halt})
+
 Claim = Any  #: what a broker says, see brokers.base
 
 
@@ -49,11 +52,14 @@ class Seat(Protocol):
     def queue(self, seq: int, event: Any, data: bytes) -> None:
         """Take an event with its number, encoded."""
 
+    def queue_ticks(self, entries: list[Entry]) -> None:
+        """Take market events; the list is others' too."""
+
     def listens(self, symbol: str) -> bool:
         """Whether it wants anything of a symbol."""
 
     def hears(self, event: MarketEvent) -> bool:
-        """Whether it wants a market event of a symbol it listens to."""
+        """Whether it wants a market event of a symbol it listens to; of quotes and prints, all of a symbol or none."""
 
 
 class Dispatch(Protocol):
@@ -91,7 +97,7 @@ class Desk(Courier):
         self.followers: list[Callable[[int, Any, bytes], None]] = []
         self.on_fact: list[Callable[[int, Any], None]] = []  #: called at once; for what the gateway itself has to do
         self.on_sent: Callable[[int], None] = lambda asked: None  #: called with the time at which an order was asked for that has left
-        self._routes: dict[str, list[Any]] = {}
+        self._routes = Routes(self.hosts.values)
         self._declared = log.ticks
         self._digest = TickDigest()
         self._latest = 0  #: time of the latest market event
@@ -100,45 +106,42 @@ class Desk(Courier):
 
     def market(self, events: Iterable[Any]) -> None:
         """Take what a feed brought: market events, and what it says about itself."""
-        events = list(events)
-        observe, tick, digest = self.engine.state.marks, self.log.tick, self._digest.add
-        outgoing, routes = self.outgoing, self._routes
-        seen: list[MarketEvent] = []
+        run: list[MarketEvent] = []
         for event in events:
-            kind = type(event)
-            if kind is Bar or kind is Quote:
-                observe[event.symbol] = event
-            elif kind is Trade or kind is Halt:
-                self.engine.observe(event)
+            if type(event) in TICKS:
+                run.append(event)
             else:
-                self._flush_papers(seen)
+                self._ticks(run)
+                run = []
                 self.note(event)
-                continue
-            seq = tick(event)
-            digest(event)
-            seen.append(event)
-            seats = routes.get(event.symbol)
-            if seats is None:
-                seats = routes[event.symbol] = self._route(event.symbol)
-            if seats:
-                data = item(seq, event)
-                for seat in seats:
-                    if seat.hears(event):
-                        outgoing.after(self.log.last_event, seat.queue, seq, event, data)
-            if isinstance(event, Halt):
-                self._news(seq, event)
-            if event.ts > self._latest:
-                self._latest = event.ts
-        self._flush_papers(seen)
+        self._ticks(run)
         if self.log.ticks - self._declared >= DECLARE:
             self.declare()
         self.settle()
 
-    def _flush_papers(self, seen: list[MarketEvent]) -> None:
-        if seen:
-            for paper in self.papers:
-                paper(seen)
-            seen.clear()
+    def _ticks(self, run: list[MarketEvent]) -> None:
+        """Number market events, let them set marks, and show them to strategies in session and to simulated brokers."""
+        if not run:
+            return
+        marks, observe, take, latest = self.engine.state.marks, self.engine.observe, self._routes.take, self._latest
+        seq = self.log.read(run)
+        self._digest.extend(run)
+        for event in run:
+            if type(event) is Quote or type(event) is Bar:
+                marks[event.symbol] = event
+            else:
+                observe(event)
+            take(seq, event)
+            if event.ts > latest:
+                latest = event.ts
+            if type(event) is Halt:
+                self._news(seq, event)
+            seq += 1
+        self._latest = latest
+        for seat, entries in self._routes.given():
+            self.outgoing.after(self.log.last_event, seat.queue_ticks, entries)
+        for paper in self.papers:
+            paper(run)
 
     def claim(self, event: Claim) -> None:
         """Take what a broker says."""
@@ -256,9 +259,6 @@ class Desk(Courier):
         if self.hosts.get(name) is seat:
             del self.hosts[name]
             self._routes.clear()
-
-    def _route(self, symbol: str) -> list[Any]:
-        return [seat for seat in self.hosts.values() if seat.listens(symbol)]
 
     @property
     def next_due(self) -> int:

@@ -60,15 +60,20 @@ class DeskLog:
             self.append(event, ts, cause)
         return first
 
-    def tick(self, event: MarketEvent) -> int:
-        """Number a market event."""
+    def read(self, ticks: Sequence[MarketEvent]) -> int:
+        """Number market events, at least one, and return the number of the first."""
         if self.lines:
             self._parcels.append(self.lines)
             self.lines = []
-        self._run.append(event)
-        self.ticks += 1
-        self.seq += 1
-        return self.seq
+        first = self.seq + 1
+        self._run.extend(ticks)
+        self.ticks += len(ticks)
+        self.seq += len(ticks)
+        return first
+
+    def tick(self, event: MarketEvent) -> int:
+        """Number a market event."""
+        return self.read((event,))
 
     def _end_run(self) -> None:
         run, self._run = self._run, []

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from northstar_core.gateway.routes import Entry
 from northstar_core.model.market import MarketEvent, Quote
 from northstar_core.model.wants import Wants
 from northstar_core.model.wire import Hello, batch
 
-LAGS = 2_000  #: events waiting at which quotes are conflated
+LAGS = 10_000  #: events waiting at which quotes are conflated
 LOST = 100_000  #: events waiting at which the session is given up
 PER_FRAME = 4_000
 RECENT = 5_000  #: events kept after they were given
@@ -43,11 +44,11 @@ class Seat:
         self.given = 0  #: last number put in a frame
         self.handled = 0  #: last number its kernel said it had handled
         self.asked = 0  #: messages of its kernel that arrived: what it asks for after a dropped connection goes on behind them
-        self._waiting: dict[int, tuple[str, bytes]] = {}  #: by number: symbol of a quote or "", and the event encoded
-        self._quotes: dict[str, int] = {}  #: number of the quote of a symbol that waits
+        self._waiting: list[tuple[int, Any, bytes]] = []  #: number, the event (None where it may not be left out), encoded
+        self._conflate_at = LAGS
         self.skipped: list[int] = []
         self._wake = wake
-        self._recent: deque[tuple[int, bytes]] = deque()  #: given, for a kernel whose connection dropped
+        self._recent: deque[tuple[int, Any, bytes]] = deque()  #: given, for a kernel whose connection dropped
         self._forgotten = 0  #: the last number given that is not among them
 
     def begin(self, seq: int) -> None:
@@ -72,16 +73,30 @@ class Seat:
 
     def queue(self, seq: int, event: Any, data: bytes) -> None:
         """Take an event with its number, encoded."""
-        if type(event) is Quote:
-            if len(self._waiting) >= LAGS and (older := self._quotes.get(event.symbol)) in self._waiting:
-                assert older is not None
-                del self._waiting[older]
-                self.skipped.append(older)
-            self._quotes[event.symbol] = seq
-            self._waiting[seq] = (event.symbol, data)
-        else:
-            self._waiting[seq] = ("", data)
+        self._waiting.append((seq, event, data))
+        if len(self._waiting) >= self._conflate_at:
+            self._conflate()
         self._wake()
+
+    def queue_ticks(self, entries: list[Entry]) -> None:
+        """Take market events with their numbers, in order; the list is others' too."""
+        self._waiting += entries
+        if len(self._waiting) >= self._conflate_at:
+            self._conflate()
+        self._wake()
+
+    def _conflate(self) -> None:
+        """Leave out waiting quotes of which a newer one of the symbol waits, the oldest first, until a quarter fewer wait."""
+        newest = {event.symbol: seq for seq, event, _ in self._waiting if type(event) is Quote}
+        surplus, kept = len(self._waiting) - LAGS + LAGS // 4, []
+        for entry in self._waiting:
+            if surplus > 0 and type(entry[1]) is Quote and newest[entry[1].symbol] != entry[0]:
+                self.skipped.append(entry[0])
+                surplus -= 1
+            else:
+                kept.append(entry)
+        self._waiting = kept
+        self._conflate_at = max(LAGS, len(kept) + LAGS // 4)  # where little could be left out, not at every event
 
     def resumable(self, seen: int) -> bool:
         """Whether everything after a number can be given again."""
@@ -89,8 +104,7 @@ class Seat:
 
     def rewind(self, seen: int) -> None:
         """Let what was given after a number wait again, before what waits now."""
-        again = {seq: ("", data) for seq, data in self._recent if seq > seen}
-        self._waiting = {**again, **self._waiting}
+        self._waiting = [(seq, None, data) for seq, _, data in self._recent if seq > seen] + self._waiting
         self._recent.clear()
         self._forgotten = self.given = seen
 
@@ -99,17 +113,11 @@ class Seat:
         waiting = self._waiting
         if not waiting:
             return None
-        if len(waiting) <= PER_FRAME:
-            items = [(seq, data) for seq, (_, data) in waiting.items()]
-            waiting.clear()
-            self._quotes.clear()
-        else:
-            items = [(seq, waiting[seq][1]) for seq, _ in zip(waiting, range(PER_FRAME), strict=False)]
-            for seq, _ in items:
-                del waiting[seq]
+        items, self._waiting = (waiting, []) if len(waiting) <= PER_FRAME else (waiting[:PER_FRAME], waiting[PER_FRAME:])
+        self._conflate_at = LAGS
         self.given = items[-1][0]
         recent = self._recent
         recent.extend(items)
         while len(recent) > RECENT:
             self._forgotten = recent.popleft()[0]
-        return batch([data for _, data in items])
+        return batch([data for _, _, data in items])

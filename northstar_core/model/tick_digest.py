@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -42,6 +42,14 @@ class TickDigest:
         held.append(tick)
         if len(held) == HELD:
             self._flush()
+
+    def extend(self, ticks: Sequence[MarketEvent]) -> None:
+        """Take more events in."""
+        held = self._held
+        for first in range(0, len(ticks), HELD):
+            held.extend(ticks[first : first + HELD] if len(ticks) > HELD else ticks)
+            if len(held) >= HELD:
+                self._flush()
 
     def take(self) -> str:
         """Return the digest of the events added since the last time, in hexadecimal, and begin anew."""
