@@ -37,6 +37,7 @@ class Raw:
         self.reader, self.writer = reader, writer
         self.n = 0
         self.given: list[tuple[int, Any]] = []  #: events, in the order in which they came
+        self._heard = 0  #: how many of these ``hear`` has gone through
         self.welcome: Welcome | None = None
         self.bars: list[Bar] = []
         self.count = 0  #: of orders
@@ -63,14 +64,21 @@ class Raw:
                 return None
 
     async def hear(self, kind: type | None = None, what: Callable[[Any], object] = lambda event: True) -> tuple[int, Any]:
-        """Read batches until an event of a kind came, and return it with its number."""
+        """Go on through what came until there is an event of a kind, and return it with its number."""
         while True:
+            while self._heard < len(self.given):
+                seq, event = self.given[self._heard]
+                self._heard += 1
+                if (kind is None or type(event) is kind) and what(event):
+                    return seq, event
             message = await self.read()
             assert isinstance(message, Batch), message
             self.given += message.events
-            for seq, event in message.events:
-                if (kind is None or type(event) is kind) and what(event):
-                    return seq, event
+
+    def forget(self) -> None:
+        """Let what came so far be forgotten."""
+        self.given.clear()
+        self._heard = 0
 
     async def refusal(self) -> Refused:
         """Read until the gateway refuses and closes."""

@@ -22,9 +22,10 @@ class Talker(Strategy):
     def warm_up(self) -> int:
         return 2
 
-    bars, stopped = 0, False
+    bars, started, stopped = 0, False, False
 
     def on_start(self, ctx: Any) -> None:
+        self.started = True
         self.timers: list[str] = []
         ctx.state.setdefault("runs", 0)
         ctx.state["runs"] += 1
@@ -58,11 +59,13 @@ class Quoter(Strategy):
     class Params(Params, frozen=True, kw_only=True):
         symbols: tuple[str, ...] = ("SPY", "QQQ")
 
+    seen, started = 0, False
+
     def on_start(self, ctx: Any) -> None:
-        self.seen = 0
+        self.started = True
 
     def on_quote(self, ctx: Any, quote: Any) -> None:
         self.seen += 1
         ctx.state["seen"] = self.seen
-        if not self.seen % 40:
+        if not self.seen % 10:
             ctx.buy(quote.symbol, 1, limit_price=Decimal("90"))

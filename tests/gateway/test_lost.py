@@ -230,7 +230,7 @@ def test_a_session_whose_connection_drops_loses_nothing_and_asks_for_nothing_twi
         room.feed.before = [room.bar(1), room.bar(2)]
         session, task = room.session(Talker())
         await room.until(lambda: session.seat is not None and room.gateway.doorman.guests)
-        for n in range(3, 15):
+        for n in range(3, 12):
             room.feed.give(room.bar(n), room.quote())
             if n % 3 == 0:
                 cut(room)  # before the session has heard, after it has asked, or between
@@ -243,7 +243,7 @@ def test_a_session_whose_connection_drops_loses_nothing_and_asks_for_nothing_twi
             order = session.seat.host.n
             await room.until(lambda order=order: room.gateway.ledger.numbers.get(("trend", "20260601")) == order)  # type: ignore[misc]
         assert session._gone_since == 0.0
-        assert len(room.of(SessionResumed)) >= 7 and not room.of(SessionLost)
+        assert len(room.of(SessionResumed)) >= 5 and not room.of(SessionLost)
         room.gateway.doorman.stop("trend", "paper-1", "enough", 5.0)
         await task
         heard = [(r.seq, r.event) for r in session.heard.journal.records]
@@ -251,10 +251,10 @@ def test_a_session_whose_connection_drops_loses_nothing_and_asks_for_nothing_twi
         asked = [event for _, event in log if isinstance(event, PlaceOrder | CancelOrder | e.SetTimer)]
         said = [event for _, event in heard if isinstance(event, PlaceOrder | CancelOrder | e.SetTimer)]
         assert [_known(a) for a in asked] == [_known(s) for s in said]
-        assert len({a.order_id for a in asked if isinstance(a, PlaceOrder)}) == 12
+        assert len({a.order_id for a in asked if isinstance(a, PlaceOrder)}) == 9
         fired = [f.name for _, f in log if isinstance(f, e.TimerFired)]
         assert sorted(session.strategy.timers) == sorted(fired)  # type: ignore[attr-defined]
-        assert [s.state["bars"] for _, s in log if isinstance(s, StateKept)][-1] == 14
+        assert [s.state["bars"] for _, s in log if isinstance(s, StateKept)][-1] == 11
 
     play(database, scene, RESUME_S=20.0)
 
