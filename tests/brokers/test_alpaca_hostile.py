@@ -139,7 +139,7 @@ def test_what_goes_wrong_on_the_stream_does_not_reach_the_books(place: str, faul
         await h.step(25)
         for order, status in ((whole, S.FILLED), (parts, S.FILLED), (resting, S.CANCELED)):
             await caught_up(h, order, status)
-        if fault == "junk":
+        if fault == "junk" and (await h.state())["struck"]:  # not every market fills in parts
             assert h.of(FrameUnread)
 
     play(scene, at=12)
