@@ -212,8 +212,8 @@ class Link:
     async def reconcile(self) -> int:
         """Compare the books with the broker's; returns how many differences are believed, -1 if there was no answer.
 
-        A difference is believed only if nothing stirred while snapshots were taken and several in a row show the same: what is on its
-        way is no break.
+        A difference is believed only if nothing stirred while snapshots were taken, several in a row show the same and no order waits
+        for the broker's answer: what is on its way is no break.
         """
         same: list[Any] = []
         times = 0
@@ -224,7 +224,7 @@ class Link:
                 return -1
             if stirred == self._stirred:
                 found = [msgspec.structs.replace(b, ts=0) for b in self.desk.differences(snapshot)]
-                times = times + 1 if found == same else 1
+                times = 0 if found and self._is_waiting() else times + 1 if found == same else 1
                 same = found
                 if not found or times >= STILL_DIFFERENT:
                     self.desk.reconcile(snapshot)
@@ -238,6 +238,10 @@ class Link:
                 times = 0
             await asyncio.sleep(min(0.2 * (attempt + 1), 1.0))
         return -1
+
+    def _is_waiting(self) -> bool:
+        """Whether an order, a cancel or a replace has no answer yet."""
+        return any(order.status in PENDING for order in self.desk.working(self.account))
 
     # ── orders out of sight ───────────────────────────────────────────────────────────────────────────────────────────
 

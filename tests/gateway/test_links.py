@@ -206,6 +206,36 @@ def test_a_difference_is_believed_only_if_it_stays(database: Database) -> None:
     play(database, scene, make={"paper-1": Wavering})
 
 
+def test_an_order_that_waits_for_its_answer_is_no_difference(database: Database) -> None:
+    class Slow(Recorder):
+        snapshots = 0
+
+        async def submit(self, order: PlaceOrder) -> None:
+            self.gate = asyncio.Event()
+            await self.gate.wait()
+            await super().submit(order)
+
+        async def snapshot(self) -> BrokerSnapshot:
+            self.snapshots += 1
+            return await super().snapshot()
+
+    async def scene(room: Room) -> None:
+        raw, link, broker = await room.enter(), room.gateway.links["paper-1"], room.broker()
+        room.price()
+        order = raw.place(limit="99")
+        await room.until(lambda: hasattr(broker, "gate"))
+        comparing = asyncio.create_task(link.reconcile())
+        before = broker.snapshots
+        await room.until(lambda: broker.snapshots > before + links.STILL_DIFFERENT + 1)
+        assert not room.of(e.BreakFound) and not comparing.done()
+        broker.gate.set()
+        await room.until_status(order, "NEW")
+        assert await comparing == 0
+        assert not room.of(e.BreakFound)
+
+    play(database, scene, make={"paper-1": Slow})
+
+
 def test_a_broker_that_goes_while_it_comes_is_not_held_to_be_up(database: Database) -> None:
     class Slow(Recorder):
         gate: asyncio.Event
