@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -24,7 +25,11 @@ from zoneinfo import ZoneInfo
 from northstar_core.cli.processes import DeskProcess
 from northstar_core.client.desk import DeskClient, GatewayError
 from northstar_core.model.errors import NorthstarError
+from northstar_core.model.journal import decode
+from northstar_core.model.world import SessionBegan
 from northstar_core.store.cluster import Cluster, processes_in
+from northstar_core.store.postgres import open_database
+from northstar_core.store.reader import Reader
 from tests.gateway.crash_notebook import brisk
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -353,10 +358,25 @@ class CrashDay:
             self.look(up)
             status = self.status()
             if status and not (status["sessions"] or status["working"] or self.pids("kernel")):
-                if all(account["up"] for account in status["accounts"].values()):
+                if all(account["up"] for account in status["accounts"].values()) and not asyncio.run(open_sessions(self.home)):
                     return
             assert time.monotonic() < deadline, f"it does not end: {status}"
             time.sleep(0.3)
+
+
+async def written(home: Path, *kinds: str) -> list[Any]:
+    """Return a desk's log as it is stored; of all kinds, or of some."""
+    async with open_database(home) as database, await Reader.open(database) as reader:
+        run = await reader.run("desk")
+        return [decode(row.payload) async for row in reader.events(run.stream, kinds=kinds or None)]
+
+
+async def open_sessions(home: Path) -> set[str]:
+    """Return whose session has not ended on the record: a kernel that is gone has a while to come back."""
+    found = set()
+    for event in await written(home, "SessionBegan", "StrategyStopped"):
+        (found.add if isinstance(event, SessionBegan) else found.discard)(event.strategy)
+    return found
 
 
 def _command(pid: int) -> str:

@@ -7,18 +7,13 @@ import json
 import os
 from collections import Counter
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from northstar_core.model import events as e
-from northstar_core.model.journal import decode
 from northstar_core.model.order_ids import order_id_of
 from northstar_core.model.world import GatewayStarted
-from northstar_core.store.postgres import open_database
-from northstar_core.store.reader import Reader
-from tests.gateway.crash_day import KINDS, TWINS, CrashDay, crash_day, northstar
+from tests.gateway.crash_day import KINDS, TWINS, CrashDay, crash_day, northstar, written
 
 LONG = os.environ.get("NORTHSTAR_LONG_TESTS", "") not in ("", "0")
 KILLS = int(os.environ.get("NORTHSTAR_CRASHES", "40")) if LONG else len(KINDS)
@@ -39,13 +34,6 @@ def books(day: CrashDay) -> dict[str, list[str]]:
         found[account] = [f"cash {cash[account]} here, {state['cash']} there"] if cash[account] != Decimal(str(state["cash"])) else []
         found[account] += [f"{s}: {ours.get(s)} here, {theirs.get(s)} there" for s in {*ours, *theirs} if ours.get(s) != theirs.get(s)]
     return found
-
-
-async def written(home: Path) -> list[Any]:
-    """The desk's log as it is stored."""
-    async with open_database(home) as database, await Reader.open(database) as reader:
-        run = await reader.run("desk")
-        return [decode(row.payload) async for row in reader.events(run.stream)]
 
 
 def orders_sent(day: CrashDay, account: str) -> Counter[str]:
