@@ -40,13 +40,14 @@ class Twin:
     async def state(self) -> Any:
         return await self.call("GET", "/_twin/state")
 
-    async def disconnect(self) -> None:
-        await self.call("POST", "/_twin/disconnect")
+    async def disconnect(self, name: str = "alpaca") -> None:
+        """Cut a twin's streams."""
+        await self.call("POST", "/_twin/disconnect", name=name)
 
-    async def call(self, method: str, path: str, body: Any = None) -> Any:
+    async def call(self, method: str, path: str, body: Any = None, name: str = "alpaca") -> Any:
         """Ask the twin as anybody may."""
         headers = {"APCA-API-KEY-ID": "KEY", "APCA-API-SECRET-KEY": "SECRET"}
-        url = self.served.url("alpaca") + path
+        url = self.served.url(name) + path
         async with aiohttp.ClientSession(headers=headers) as http, http.request(method, url, json=body) as found:
             assert found.status < 300, await found.text()
             return await found.json() if found.content_type == "application/json" else None

@@ -23,7 +23,7 @@ from northstar_core.gateway.clock import ScaledClock
 from northstar_core.gateway.gateway import Gateway, socket_path
 from northstar_core.gateway.one_trade import OneTrade
 from northstar_core.gateway.settings import Settings, load_settings
-from northstar_core.gateway.wiring import broker_of
+from northstar_core.gateway.wiring import broker_of, feed_of
 from northstar_core.model import events as e
 from northstar_core.model.journal import decode
 from northstar_core.model.market import Bar, Quote
@@ -168,7 +168,9 @@ class Room:
         self.brokers[name] = broker
         return broker
 
-    def _feed(self, name: str, emit: Callable[[Any], None], made_for: Gateway) -> RoomFeed:
+    def _feed(self, name: str, emit: Callable[[Any], None], made_for: Gateway) -> Any:
+        if self.settings.feeds[name].ws:
+            return feed_of(name, emit, made_for)
         before = self.feeds[name].before if name in self.feeds else []
         feed = self.feeds[name] = RoomFeed(name, self.clock, emit)
         feed.before = before
@@ -362,14 +364,15 @@ class Room:
 _numbers = itertools.count(1)
 
 
-def settings_text(name: str, accounts: str, grants: str) -> str:
-    """A configuration with a feed, limits, these accounts and grants."""
+def settings_text(name: str, accounts: str, grants: str, feed: str = "") -> str:
+    """A configuration with a feed, which may have URLs, limits, these accounts and grants."""
     return f"""
 [desk]
 name = "{name}"
 [feeds.local]
 kind = "massive"
 key = "env:ROOM_KEY"
+{feed}
 {accounts}
 {grants}
 {LIMITS}
@@ -407,7 +410,7 @@ def patient(**seconds: float) -> Iterator[None]:
 @asynccontextmanager
 async def room(
     database: Database, *, accounts: str = "", grants: str = "", clock: Any = None, make: dict[str, type[PaperBroker]] | None = None,
-    wait_for: Iterable[str] | None = None, **patience: float,
+    wait_for: Iterable[str] | None = None, feed: str = "", **patience: float,
 ) -> AsyncIterator[Room]:  # fmt: skip
     """Give a room with a gateway that is up and whose accounts are reached.
 
@@ -416,7 +419,7 @@ async def room(
     folder = Path(tempfile.mkdtemp(prefix="ns-", dir="/tmp"))
     try:
         file = folder / "northstar.toml"
-        text = settings_text(f"room-{next(_numbers)}", accounts or paper(), grants or grant() + grant("manual"))
+        text = settings_text(f"room-{next(_numbers)}", accounts or paper(), grants or grant() + grant("manual"), feed)
         file.write_text(text, encoding="utf-8")
         settings = load_settings(file, folder)
         recorders = {name: Recorder for name, account in settings.accounts.items() if account.broker == "paper"}
