@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from northstar_core.model.errors import NorthstarError
@@ -42,11 +43,24 @@ class Restart:
     factor: float = 2.0
     longest_s: float = 60.0
 
-    def delay_s(self, failures: int) -> float | None:
-        """Return how long to wait after so many failures in one session; None where it is not started again."""
-        if failures > self.most:
+    def delay_s(self, attempt: int, in_a_row: int | None = None) -> float | None:
+        """Return how long to wait after an attempt that failed; None where it is not started again.
+
+        Parameters
+        ----------
+        attempt
+            Its number in the session.
+        in_a_row
+            How many have failed since one that lasted; by default all.
+        """
+        if attempt > self.most:
             return None
+        failures = attempt if in_a_row is None else in_a_row
         return min(self.first_s * self.factor ** (failures - 1), self.longest_s)
+
+    def lasted(self, seconds: float) -> bool:
+        """Whether an attempt ran so long that its failure is a new one."""
+        return seconds > self.longest_s
 
 
 class Refused(NorthstarError):
@@ -61,6 +75,7 @@ class Attempt:
     detail: str = ""
     run_id: str = ""
     final: bool = False  #: trying again would not help
+    again_s: float | None = None  #: after so many seconds it is started again; None where it is not
 
 
 class Supervisor:
@@ -103,16 +118,21 @@ class Supervisor:
 
     async def run(self) -> Attempt:
         """Run to the end, with restarts, and return how the last attempt ended."""
-        timer = asyncio.ensure_future(self._at_the_end())
+        timer, in_a_row = asyncio.ensure_future(self._at_the_end()), 0
         try:
             while True:
+                began = time.monotonic()
                 ended = await self._attempt()
+                delay = None
+                if ended.outcome == "failed" and not ended.final and not self._stop.is_set():
+                    in_a_row = 1 if self.restart.lasted(time.monotonic() - began) else in_a_row + 1
+                    delay = self.restart.delay_s(self.attempt, in_a_row)
+                    ended = replace(ended, again_s=delay)
                 await self._on_end(self.attempt, ended)
                 if ended.outcome != "failed":
                     if ended.detail:
                         self._alert("warning", f"job {self.name}", f"did not stop in order: {ended.detail}")
                     return ended
-                delay = None if ended.final or self._stop.is_set() else self.restart.delay_s(self.attempt)
                 if delay is None:
                     self._alert("critical", f"job {self.name}", f"failed: {ended.detail}")
                     return ended

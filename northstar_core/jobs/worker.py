@@ -44,6 +44,7 @@ GATEWAY_S = 60.0  #: wall seconds a gateway that is not there is waited for, bef
 TOKEN_HOURS = 24.0
 RECORD_TRIES = 30  #: seconds that a database which restarts may take
 WITH_THE_WORKER = "stopped with the worker"
+AGAIN = "failed, to be started again"
 
 
 class Worker:
@@ -144,14 +145,15 @@ class Worker:
     async def _take_up(self, job: JobSettings, planned: Planned, last: JobRun, now: int) -> None:
         """Go on with a run that ended with an earlier worker, if its session is not over and the job's policy wants it."""
         left = last.outcome == "running"
-        if not left and not (last.outcome == "stopped" and last.detail.startswith(WITH_THE_WORKER)):
+        failed = last.outcome == "failed" and last.detail.startswith(AGAIN)  # and the worker went before it did
+        if not left and not failed and not (last.outcome == "stopped" and last.detail.startswith(WITH_THE_WORKER)):
             return
         due = planned.start.latest(last.planned)
-        wanted = job.restart == "on-failure" and (not left or last.attempt <= job.restarts)
+        wanted = job.restart == "on-failure" and (not (left or failed) or last.attempt <= job.restarts)
         if wanted and due is not None and due.ts == last.planned and now < planned.end_of(due):
             again = await self.jobs.restart(last, self._holder(job), now)
             if again is not None:
-                if left:
+                if left or failed:
                     self.gateway.alert("warning", f"job {job.name}", "its worker died; the run is started again")
                 self._task(self._run(job, planned, due, again))
             return
@@ -265,6 +267,8 @@ class Worker:
         detail = f"{ended.run_id}: {ended.detail}" if ended.run_id and ended.detail else ended.run_id or ended.detail
         if ended.outcome == "stopped" and self.stopping.is_set():
             detail = f"{WITH_THE_WORKER}: {detail}"
+        elif ended.again_s is not None:
+            detail = f"{AGAIN}: {detail}"
         now = self.clock.now()
         for left in reversed(range(RECORD_TRIES)):
             try:

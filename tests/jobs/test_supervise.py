@@ -95,6 +95,7 @@ def test_a_run_that_fails_is_started_again_until_it_completes() -> None:
 
     case = asyncio.run(main())
     assert [(n, ended.outcome) for n, ended in case.records] == [(1, "failed"), (2, "failed"), (3, "completed")]
+    assert [ended.again_s is not None for _, ended in case.records] == [True, True, False]
     assert [severity for severity, _ in case.alerts] == ["warning", "warning"]
     assert case.held == 0
 
@@ -109,6 +110,7 @@ def test_restarts_have_a_limit_that_a_worker_before_counts_into(restarts: int, f
     case = asyncio.run(main())
     assert len(case.records) == attempts
     assert case.alerts[-1] == ("critical", "failed: failed")
+    assert case.records[-1][1].again_s is None
 
 
 def test_what_was_stopped_or_ended_by_itself_is_not_started_again() -> None:
@@ -189,4 +191,6 @@ def test_a_kill_waits_for_nothing() -> None:
 def test_waits_grow_up_to_a_limit() -> None:
     policy = Restart(10, first_s=1, factor=2, longest_s=10)
     assert [policy.delay_s(n) for n in (1, 2, 3, 4, 5, 10, 11)] == [1, 2, 4, 8, 10, 10, None]
+    assert [policy.delay_s(n, in_a_row=1) for n in (1, 5, 11)] == [1, 1, None]
+    assert policy.lasted(10.5) and not policy.lasted(9.5)
     assert issubclass(Refused, NorthstarError)

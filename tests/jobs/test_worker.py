@@ -19,7 +19,7 @@ from northstar_core.gateway.clock import ScaledClock
 from northstar_core.gateway.settings import Settings, load_settings
 from northstar_core.jobs.gateway_calls import NoGo, require_go
 from northstar_core.jobs.live import run_live
-from northstar_core.jobs.worker import Worker
+from northstar_core.jobs.worker import AGAIN, Worker
 from northstar_core.model.errors import StoreError
 from northstar_core.store.jobs import Jobs
 from northstar_core.store.leases import Leases
@@ -168,6 +168,39 @@ def test_a_run_that_fails_is_alerted_and_a_notebook_that_cannot_run_is_not_tried
         record = with_worker(settings, database, work)
         assert (record.outcome, record.attempt) == ("failed", 1)
         assert "fast = 1" in record.detail and "fast = 1" in desk.of("alert")[-1]["text"]
+
+
+def test_a_run_that_was_to_be_started_again_is_so_by_the_next_worker_and_one_that_failed_for_good_is_not(
+    tmp_path: Path, database: Database
+) -> None:
+    session(tmp_path)
+    settings = configured(tmp_path, "again", OPEN_5 + 60 * 10**9, more='restart = "on-failure"\nrestarts = 2')
+
+    async def failed(jobs: Jobs, detail: str) -> None:
+        run = await jobs.last("again") or await jobs.claim("again", OPEN_5, "a worker that is gone", OPEN_5)
+        assert run is not None
+        await jobs.finish(run, OPEN_5 + 1, "failed", detail)
+
+    async def last(worker: Worker, jobs: Jobs) -> Any:
+        return await jobs.last("again")
+
+    async def began(worker: Worker, jobs: Jobs) -> Any:
+        await asyncio.to_thread(desk.wait_for, "beat", 2)
+        record = await jobs.last("again")
+        worker.kill()
+        return record
+
+    async def put_down(detail: str) -> None:
+        async with Jobs(database) as jobs:
+            await failed(jobs, detail)
+
+    with TestDesk(settings.home) as desk:
+        asyncio.run(put_down(f"{AGAIN}: the kernel was killed"))
+        record = with_worker(settings, database, began)
+        assert (record.planned, record.attempt, record.outcome) == (OPEN_5, 2, "running")
+        record = with_worker(settings, database, last)
+        assert (record.attempt, record.outcome) == (2, "failed"), "it was killed on purpose: that is its end"
+        assert len(desk.of("hello")) == 1
 
 
 def test_real_money_starts_only_with_a_fresh_go(tmp_path: Path, database: Database) -> None:
