@@ -18,8 +18,8 @@ from northstar_core.model.errors import SettingsError
 
 GROUP = "northstar.live_brokers"
 BUILT_IN = {
-    "alpaca": ("northstar_core.brokers.alpaca", "AlpacaBroker"),
-    "ibkr": ("northstar_core.brokers.ibkr", "IbkrBroker"),
+    "alpaca": ("northstar_core.brokers.alpaca.broker", "AlpacaBroker"),
+    "ibkr": ("northstar_core.brokers.ibkr.broker", "IbkrBroker"),
     "paper": ("northstar_core.brokers.paper", "PaperBroker"),
 }
 NEEDED = ("start", "close", "submit", "cancel", "replace", "find", "snapshot", "info")

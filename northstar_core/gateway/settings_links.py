@@ -22,7 +22,7 @@ _SECRET_OPTION = re.compile(
 def broker_options(where: str, name: str, account: AccountSettings) -> Iterator[str]:
     """What our own adapters take, and whether they would trade the money the configuration says."""
     if account.broker == "alpaca":
-        from northstar_core.brokers.alpaca_settings import DEFAULTS, PAPER_URL
+        from northstar_core.brokers.alpaca.settings import DEFAULTS, PAPER_URL
 
         for key in account.options:
             if key not in DEFAULTS:
@@ -35,7 +35,7 @@ def broker_options(where: str, name: str, account: AccountSettings) -> Iterator[
         elif not account.real_money and not play and not is_loopback(url):
             yield f"{where}.live: {url} trades real money; write live = true, or leave the url out for the paper account"
     elif account.broker == "ibkr":
-        from northstar_core.brokers.ibkr_settings import options
+        from northstar_core.brokers.ibkr.settings import options
 
         try:
             found = options(account.options, name)

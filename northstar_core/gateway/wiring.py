@@ -63,7 +63,7 @@ def feed_of(name: str, emit: Callable[[Any], None], gateway: Gateway) -> Any:
 def _feed_class(name: str, kind: str) -> Any:
     """What makes feeds of a kind: ours, or another package's by entry point, made with the same arguments."""
     if kind == "massive":
-        from northstar_core.data.massive import MassiveFeed
+        from northstar_core.data.massive.feed import MassiveFeed
 
         return MassiveFeed
     for entry in entry_points(group=FEED_GROUP):

@@ -19,7 +19,7 @@ from northstar_core.model.errors import SettingsError
 ANSWERS = ("429", "500", "503", "504", "504_lost", "lost_response", "drop", "delay", "late", "early", "junk", "refuse")
 STREAMS = ("drop", "duplicate", "delay", "reorder", "mute", "dead", "disconnect", "junk")
 ORDERS = ("reject", "partial", "split")
-PRICES = ("revise", "late", "force_disconnect", "slow_consumer")  # of a stream of prices, see ``massive_stream``
+PRICES = ("revise", "late", "force_disconnect", "slow_consumer")  # of a stream of prices, see ``massive.stream``
 GATEWAY = ("401", "expire", "question", "correction", "deaf")  # of a gateway with a session, see ``ibkr``
 KINDS = frozenset((*ANSWERS, *STREAMS, *ORDERS, *PRICES, *GATEWAY))
 

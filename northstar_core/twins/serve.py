@@ -92,7 +92,7 @@ async def serve(
             if port is None:
                 continue
             rules = served.faults[name] = Faults((faults or {}).get(name, ()), seed)
-            twin: Any = import_module(f"northstar_core.twins.{name}")
+            twin: Any = import_module(f"northstar_core.twins.{name}.server")
             more = dict((options or {}).get(name, {}))
             if name in ACCOUNTS:
                 account = TwinAccount(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from northstar_core.brokers.alpaca_wire import Event, Fill, Row, client_id, event_of, fill_of, rfc3339, row_of
+from northstar_core.brokers.alpaca.wire import Event, Fill, Row, client_id, event_of, fill_of, rfc3339, row_of
 from northstar_core.model.order import OrderType, PlaceOrder, Side
 
 T0 = 1_700_000_000_000_000_000

@@ -322,7 +322,7 @@ async def house(
         market = TwinMarket(tape(), start=OPEN - 60 * SECOND)
         more = dict(twin or {})
         if kind == "ibkr":
-            from northstar_core.twins.ibkr import MODEL
+            from northstar_core.twins.ibkr.server import MODEL
 
             more = {"model": msgspec.structs.replace(MODEL, costs=None), **more}
         ports: dict[str, Any] = {kind: 0}

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from northstar_core.brokers.base import Claim, Wiring
-from northstar_core.brokers.ibkr import IbkrBroker
+from northstar_core.brokers.ibkr.broker import IbkrBroker
 from northstar_core.engine.oms import Order
 from northstar_core.gateway.clock import ScaledClock
 from northstar_core.model.execution import AccountActivity, ExecType, ExecutionReport
@@ -28,7 +28,7 @@ from northstar_core.model.order import (
     next_status,
 )
 from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, ExternalOrder, FrameUnread
-from northstar_core.twins.ibkr import MODEL
+from northstar_core.twins.ibkr.server import MODEL
 from northstar_core.twins.market import TwinMarket
 from northstar_core.twins.serve import serve
 from tests.twins.ibkr_room import ACCOUNT, OPEN, SECOND, Room, tape

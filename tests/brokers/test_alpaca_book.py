@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from northstar_core.brokers.alpaca_book import Book
-from northstar_core.brokers.alpaca_wire import Event, Fill, Row
+from northstar_core.brokers.alpaca.book import Book
+from northstar_core.brokers.alpaca.wire import Event, Fill, Row
 from northstar_core.model.execution import AccountActivity, ActivityKind, ExecType, ExecutionReport
 from northstar_core.model.order import OrderStatus, PlaceOrder
 from northstar_core.model.world import AlertRaised, ExternalOrder

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from northstar_core.brokers.alpaca_exits import Batch, Exits
-from northstar_core.brokers.alpaca_wire import (
+from northstar_core.brokers.alpaca.exits import Batch, Exits
+from northstar_core.brokers.alpaca.wire import (
     Unreadable,
     change_of,
     client_id,

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from northstar_core.brokers.base import Claim
-from northstar_core.brokers.ibkr_book import Book
-from northstar_core.brokers.ibkr_contracts import Contracts
-from northstar_core.brokers.ibkr_life import Life
-from northstar_core.brokers.ibkr_lives import SECOND, SETTLE_S
-from northstar_core.brokers.ibkr_orders import Terms
-from northstar_core.brokers.ibkr_wire import Unreadable
+from northstar_core.brokers.ibkr.book import Book
+from northstar_core.brokers.ibkr.contracts import Contracts
+from northstar_core.brokers.ibkr.life import Life
+from northstar_core.brokers.ibkr.lives import SECOND, SETTLE_S
+from northstar_core.brokers.ibkr.orders import Terms
+from northstar_core.brokers.ibkr.wire import Unreadable
 from northstar_core.model.execution import AccountActivity, ActivityKind, ExecutionReport
 from northstar_core.model.order import OrderType, PlaceOrder, Side
 from northstar_core.model.order_ids import client_order_id

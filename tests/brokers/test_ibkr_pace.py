@@ -11,11 +11,11 @@ import pytest
 
 from northstar_core.brokers.base import Evidence
 from northstar_core.brokers.http import Bucket, Use
-from northstar_core.brokers.ibkr_link import A_SECOND, AT_ONCE, KEPT
+from northstar_core.brokers.ibkr.link import A_SECOND, AT_ONCE, KEPT
 from northstar_core.gateway.clock import ScaledClock
 from northstar_core.model.order import OrderStatus
 from northstar_core.model.world import BrokerDown
-from northstar_core.twins.ibkr import MODEL
+from northstar_core.twins.ibkr.server import MODEL
 from northstar_core.twins.market import TwinMarket
 from northstar_core.twins.serve import serve
 from tests.brokers.ibkr_desk import Desk

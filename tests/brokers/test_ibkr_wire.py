@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from northstar_core.brokers.base import BrokerError, Code, Wiring
-from northstar_core.brokers.ibkr import IbkrBroker
-from northstar_core.brokers.ibkr_contracts import Contracts, asking, described
-from northstar_core.brokers.ibkr_orders import (
+from northstar_core.brokers.ibkr.broker import IbkrBroker
+from northstar_core.brokers.ibkr.contracts import Contracts, asking, described
+from northstar_core.brokers.ibkr.orders import (
     Accepted,
     Question,
     Refused,
@@ -33,9 +33,9 @@ from northstar_core.brokers.ibkr_orders import (
     terms_of,
     unsupported,
 )
-from northstar_core.brokers.ibkr_session import Auth, Step, auth, may_compete, step, tickled
-from northstar_core.brokers.ibkr_settings import options
-from northstar_core.brokers.ibkr_wire import Unreadable, decode, encode, frame, moment, number, text
+from northstar_core.brokers.ibkr.session import Auth, Step, auth, may_compete, step, tickled
+from northstar_core.brokers.ibkr.settings import options
+from northstar_core.brokers.ibkr.wire import Unreadable, decode, encode, frame, moment, number, text
 from northstar_core.model.errors import DataError, SettingsError
 from northstar_core.model.order import OrderType, PlaceOrder, Side, TimeInForce
 from northstar_core.model.order_ids import client_order_id

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from northstar_core.data.massive import MassiveFeed
+from northstar_core.data.massive.feed import MassiveFeed
 from northstar_core.data.synthetic import synthesize
 from northstar_core.model.market import Bar
 from northstar_core.model.tape import Tape

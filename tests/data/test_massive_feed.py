@@ -281,7 +281,7 @@ def test_history_gives_the_last_complete_bars_and_chain_the_listed_options() -> 
 
 
 def settings(**options: Any) -> Any:
-    from northstar_core.data.massive import MassiveFeed
+    from northstar_core.data.massive.feed import MassiveFeed
     from northstar_core.twins.clock import TwinClock
 
     return MassiveFeed("massive", TwinClock(0), lambda events: None, options=options, key="KEY")
@@ -309,7 +309,7 @@ def test_pages_are_followed_at_our_own_server_until_there_is_none(monkeypatch: p
             d.check(now, now + 40 * MINUTE_NS)
             assert d.feed.stats.requests - before >= 6
 
-    monkeypatch.setattr("northstar_core.data.massive_rest.PAGE_LIMIT", 7)
+    monkeypatch.setattr("northstar_core.data.massive.rest.PAGE_LIMIT", 7)
     asyncio.run(run())
 
 
@@ -323,7 +323,7 @@ def test_when_more_waits_than_may_reading_pauses_and_nothing_is_lost(monkeypatch
             d.check(SESSION.open, SESSION.open + 5 * MINUTE_NS - 3 * SECOND_NS, span_ns=SECOND_NS)
             assert d.feed.stats.dropped["reading paused"] and d.told() == ["up"]
 
-    monkeypatch.setattr("northstar_core.data.massive_link.BACKLOG_BYTES", 3000)
+    monkeypatch.setattr("northstar_core.data.massive.link.BACKLOG_BYTES", 3000)
     asyncio.run(run())
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from northstar_core.data.bar_sequence import KEPT_NS, BarSequence
 from northstar_core.data.feed import FeedStats, Latency
-from northstar_core.data.massive_conditions import Conditions
-from northstar_core.data.massive_protocol import MassiveProtocol
-from northstar_core.data.massive_symbol import Rules
-from northstar_core.data.massive_wire import ConditionRow, Moves, UpdateRules, rows_of
+from northstar_core.data.massive.conditions import Conditions
+from northstar_core.data.massive.protocol import MassiveProtocol
+from northstar_core.data.massive.symbol import Rules
+from northstar_core.data.massive.wire import ConditionRow, Moves, UpdateRules, rows_of
 from northstar_core.model.errors import DataError
 from northstar_core.model.market import Bar, Quote, Trade
 from northstar_core.model.world import AlertRaised, BarRevised, FeedDown, FeedUp, FrameUnread, QuoteRefused

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from northstar_core.twins.alpaca_order import at_new_york, parse_time, zulu
+from northstar_core.twins.alpaca.order import at_new_york, parse_time, zulu
 from tests.twins.alpaca_room import C100, C105, CLOSE, DAY, HOUR, OPEN, P95, SECOND, ask, room
 
 

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from northstar_core.data.synthetic import synthesize
 from northstar_core.twins.faults import Fault
-from northstar_core.twins.ibkr_contracts import derived_conid
+from northstar_core.twins.ibkr.contracts import derived_conid
 from northstar_core.twins.market import TwinMarket
 from northstar_core.twins.serve import Served, serve
 from tests.twins.ibkr_room import ACCOUNT, Room, ticket

@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from northstar_core.twins.ibkr_contracts import derived_conid
+from northstar_core.twins.ibkr.contracts import derived_conid
 from tests.twins.ibkr_room import ACCOUNT, CALL, CLOSE, HIGHER, OPEN, SECOND, SPY, Room, in_room, ticket
 
 ORDERS = f"iserver/account/{ACCOUNT}/orders"

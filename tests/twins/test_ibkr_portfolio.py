@@ -7,8 +7,8 @@ import sys
 from decimal import Decimal
 
 from northstar_core.model.order import PlaceOrder, Side
-from northstar_core.twins.ibkr_contracts import Contracts, derived_conid
-from northstar_core.twins.ibkr_portfolio import Portfolio
+from northstar_core.twins.ibkr.contracts import Contracts, derived_conid
+from northstar_core.twins.ibkr.portfolio import Portfolio
 from tests.twins.ibkr_room import ACCOUNT, CALL, HIGHER, PUT, SPY, Room, in_room
 
 
@@ -18,7 +18,7 @@ def test_conids_follow_from_symbols_alone() -> None:
     here = Contracts(lambda: symbols)
     assert len({here.conid(symbol) for symbol in symbols}) == len(symbols)
     assert all(here.symbol(here.conid(symbol)) == symbol for symbol in symbols)
-    ask = f"from northstar_core.twins.ibkr_contracts import derived_conid; print(derived_conid({CALL!r}))"
+    ask = f"from northstar_core.twins.ibkr.contracts import derived_conid; print(derived_conid({CALL!r}))"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert int(done.stdout) == derived_conid(CALL)
 

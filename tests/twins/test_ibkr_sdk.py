@@ -13,7 +13,7 @@ import pytest
 from ibind import IbkrClient, IbkrWsClient, OrderRequest, QuestionType, QueueSink, events, subscriptions
 from ibind.support import logs
 
-from northstar_core.twins.ibkr_contracts import derived_conid
+from northstar_core.twins.ibkr.contracts import derived_conid
 from tests.twins.ibkr_room import ACCOUNT, CALL, SPY, Room, in_room
 
 YES = {QuestionType.PRICE_PERCENTAGE_CONSTRAINT: True, QuestionType.MISSING_MARKET_DATA: True, QuestionType.MANDATORY_CAP_PRICE: True}

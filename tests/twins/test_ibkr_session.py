@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from northstar_core.model.errors import SettingsError
-from northstar_core.twins import ibkr
 from northstar_core.twins.faults import Faults
-from northstar_core.twins.ibkr_session import Pace, session_of_cookie
+from northstar_core.twins.ibkr import server as ibkr
+from northstar_core.twins.ibkr.session import Pace, session_of_cookie
 from tests.twins.ibkr_room import ACCOUNT, Room, in_room, ticket
 
 

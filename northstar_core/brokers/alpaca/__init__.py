@@ -1,0 +1,1 @@
+"""Alpaca: its wire, a book of what it said, and the links that carry both."""

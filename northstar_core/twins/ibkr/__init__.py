@@ -1,0 +1,1 @@
+"""The twin of Interactive Brokers' Client Portal gateway: REST and the stream."""

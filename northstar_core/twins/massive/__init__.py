@@ -1,0 +1,1 @@
+"""The twin of Massive: streams by cluster, and REST."""
