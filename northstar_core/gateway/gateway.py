@@ -243,8 +243,8 @@ class Gateway:
 
     def _durable(self, seq: int) -> None:
         self.meter.durable(seq, self.writer.settled)
-        self.desk.outgoing.release(seq)
-        self.server.wake()
+        if self.desk.outgoing.release(seq):
+            self.server.flush()  # it has waited long enough
 
     def _failed(self, error: Exception) -> None:
         """The store cannot be written: nothing may be sent any more, so nothing will be."""

@@ -35,16 +35,17 @@ class Outgoing:
         else:
             self._queue.append((seq, action, arguments))
 
-    def release(self, durable: int) -> None:
-        """Take note that the log is durable up to ``durable``, and let happen what waited for it."""
+    def release(self, durable: int) -> bool:
+        """Take note that the log is durable up to ``durable``, and let happen what waited for it; returns whether anything did."""
         self.durable = max(self.durable, durable)
         if self._releasing:
-            return
-        self._releasing = True
+            return False
+        self._releasing, released = True, False
         try:
             queue = self._queue
             while queue and queue[0][0] <= self.durable:
                 _, action, arguments = queue.popleft()
+                released = True
                 try:
                     action(*arguments)
                 except Exception as error:
@@ -52,3 +53,4 @@ class Outgoing:
                     self._failed(error)
         finally:
             self._releasing = False
+        return released

@@ -258,6 +258,12 @@ class SessionServer:
         if self._flushing is None:
             self._flushing = self._loop.call_later(COALESCE_S, self._flush)
 
+    def flush(self) -> None:
+        """Send what waits now."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._flush()
+
     def _flush(self) -> None:
         self._flushing = None
         for connection in list(self.connections):
