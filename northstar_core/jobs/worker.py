@@ -44,7 +44,7 @@ GATEWAY_S = 60.0  #: wall seconds a gateway that is not there is waited for, bef
 TOKEN_HOURS = 24.0
 RECORD_TRIES = 30  #: seconds that a database which restarts may take
 WITH_THE_WORKER = "stopped with the worker"
-AGAIN = "failed, to be started again"
+AGAIN = "to be started again"
 
 
 class Worker:
