@@ -14,7 +14,7 @@ START, STOP = "open-120m", "close+10m"
 
 #: Parameters with which every strategy finds something to do on this one day; what it earns means nothing.
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "sma_momentum": {"symbols": ["BETA"], "fast": 3, "slow": 8, "band": 0.0, "exposure": 0.5, "short": False},
+    "sma_momentum": {"symbols": ["BETA"], "fast": 3, "slow": 7, "band": 0.0, "exposure": 0.5, "short": False},
     "mean_reversion": {"symbols": ["GAMA"], "period": 10, "entry": 1.0, "exit": 0.25, "exposure": 0.5},
     "volatility_breakout": {
         "symbols": ["ALFA", "GAMA"], "range_minutes": 15, "atr_period": 30, "buffer": 0.1, "last_entry": 300, "exposure": 0.3,
