@@ -48,6 +48,7 @@ class Link:
         self._stirred = 0  #: counts whatever the account's orders did: a snapshot taken meanwhile proves nothing
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: set[str] = set()
+        self._given_up: set[str] = set()  #: of these, orders that somebody asked to cancel: they are not sent again
         self._closing = False
         self._restarted = True
         self._hurry = asyncio.Event()
@@ -64,6 +65,8 @@ class Link:
         if isinstance(fact, e.OrderSubmitted):
             self._begin(self._ask("order", fact.order.order_id, self.broker.submit(fact.order)))
         elif isinstance(fact, e.CancelSubmitted):
+            if fact.order_id in self._resolving:
+                self._given_up.add(fact.order_id)
             self._begin(self._ask("cancel", fact.order_id, self.broker.cancel(fact.order_id)))
         else:
             ask = self.broker.replace(fact.order_id, fact.qty, fact.limit_price, fact.stop_price)
@@ -185,6 +188,8 @@ class Link:
             self._restarted = False
             for order in self.desk.working(self.account):
                 if order.status in PENDING:
+                    if order.status is OrderStatus.PENDING_CANCEL:
+                        self._given_up.add(order.order_id)
                     report = ExecutionReport(
                         self.clock.now(), order.order_id, ExecType.UNKNOWN, text="on its way when the gateway stopped"
                     )
@@ -243,13 +248,17 @@ class Link:
         """Whether an order, a cancel or a replace has no answer yet."""
         return any(order.status in PENDING for order in self.desk.working(self.account))
 
+    def _is_asked(self, order_id: str) -> bool:
+        """Whether a cancel or a replace of an order has no answer yet; of one out of sight, asking proves nothing."""
+        return any(order.order_id == order_id and order.status in PENDING for order in self.desk.working(self.account))
+
     # ── orders out of sight ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _resolve(self, order_id: str) -> None:
         """Ask for an order until there is evidence of what became of it."""
         absent, first_absent, pause, told = 0, 0, 1.0, False
         try:
-            while self.desk.is_unknown(order_id):
+            while self.desk.is_unknown(order_id) or self._is_asked(order_id):
                 await self.clock.sleep(pause)
                 pause = min(pause * 1.5, 30.0)
                 if not self.up or not self.desk.is_unknown(order_id):
@@ -266,7 +275,7 @@ class Link:
                 order = self.desk.order(order_id)
                 assert order is not None
                 young = now - order.ts < RESEND_WITHIN_S * 1e9
-                if self.broker.deduplicates and young and not self.desk.killed(order.strategy, order.account):
+                if self.broker.deduplicates and young and self._may_resend(order):
                     seq = self.desk.note(
                         OrderResent(
                             now, order_id, order.strategy, order.account, order.symbol,
@@ -282,6 +291,7 @@ class Link:
                     self.desk.alert("critical", self.account, text)
         finally:
             self._resolving.discard(order_id)
+            self._given_up.discard(order_id)
 
 
     async def _find(self, order_id: str) -> Evidence:
@@ -291,9 +301,13 @@ class Link:
             log.exception("find of %s", order_id)  # a query that fails proves nothing, and the next one may not
             return Evidence.SILENT
 
+    def _may_resend(self, order: PlaceOrder) -> bool:
+        """Whether the order is still wanted."""
+        return order.order_id not in self._given_up and not self.desk.killed(order.strategy, order.account)
+
     def _resend(self, order: PlaceOrder) -> None:
         """The record is durable: send the order again, if nothing that happened since forbids it."""
-        if self.up and self.desk.is_unknown(order.order_id) and not self.desk.killed(order.strategy, order.account):
+        if self.up and self.desk.is_unknown(order.order_id) and self._may_resend(order):
             self.act(e.OrderSubmitted(order.ts, order, None))  # type: ignore[arg-type]
 
 

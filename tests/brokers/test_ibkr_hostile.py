@@ -263,6 +263,23 @@ def test_a_cancel_of_an_order_in_doubt_goes_out_when_the_order_comes_to_light() 
     at_desk(scene)
 
 
+def test_a_cancel_of_an_order_that_never_arrived_is_answered_also_while_another_is_sent() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.room.fault("orders.post", "drop")
+        lost = await desk.place(1, limit="590.00")
+        assert desk.kinds(lost) == ["UNKNOWN"]
+        desk.room.fault("orders.post", "delay", delay_s=0.5)
+        other = asyncio.create_task(desk.place(2, limit="590.00"))
+        await desk.until(lambda: desk.broker.book.submitting)
+        await desk.cancel(lost)
+        assert desk.broker.book.submitting
+        assert desk.kinds(lost) == ["UNKNOWN", "UNKNOWN"]
+        await other
+        assert len((await desk.room.state())["orders"]) == 1
+
+    at_desk(scene)
+
+
 def test_an_order_cancelled_while_it_waits_behind_another_s_questions_never_leaves() -> None:
     async def scene(desk: Desk) -> None:
         desk.room.fault("orders.post", "delay", delay_s=0.5)

@@ -92,6 +92,25 @@ def test_an_order_that_never_arrived_is_not_sent_again_once_killed_but_left_to_a
     play_at_alpaca(database, scene, speed=150.0)
 
 
+def test_an_order_that_never_arrived_and_was_given_up_is_not_sent_again_but_left_to_a_person(database: Database) -> None:
+    async def scene(room: Room, twin: Twin) -> None:
+        twin.fault("orders.post", "drop")
+        raw = await enter(room)
+        order = raw.place(limit="590")
+        await room.fact(e.OrderUnknown)
+        for n in range(2, 5):  # whoever waits for it tries again and again
+            raw.cancel(order)
+            await room.fact(e.OrderUnknown, count=n)
+        alert = await room.fact(AlertRaised, lambda a: order in a.text)
+        assert "northstar order resolve" in alert.text
+        assert room.of(OrderResent) == [] and (await twin.state())["orders"] == []
+        person = await room.operate()
+        told = await person.request("resolve", order_id=order, outcome="rejected", who="ann", reason="asked the broker")
+        assert told.value["status"] == "REJECTED"
+
+    play_at_alpaca(database, scene, speed=150.0)
+
+
 def test_a_cancel_whose_answer_is_lost_is_resolved_too(database: Database) -> None:
     async def scene(room: Room, twin: Twin) -> None:
         raw = await enter(room)

@@ -307,7 +307,7 @@ class IbkrBroker:
             self._take([ExecutionReport(now, order_id, ExecType.CANCEL_REJECTED, text="the order was rejected")])
         else:
             life.cancel = True  # it goes out as soon as the broker shows the order
-            if not self.book.submitting:
+            if not life.sending:  # else its submission tells
                 with suppress(Unanswered):
                     await self.care.orders()
                 if life.cancel:

@@ -49,6 +49,7 @@ class Life(msgspec.Struct, eq=False):
     warned: bool = False
     reduced: bool = False  #: a bracket exit that works with less than was asked for, its siblings having exited the rest
     cancel: bool = False  #: a cancel waits until the broker shows the order
+    sending: bool = False  #: its submission is under way
 
     def __repr__(self) -> str:
         """What it is and where it stands."""

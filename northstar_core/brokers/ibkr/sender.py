@@ -110,6 +110,7 @@ class Sender:
             life.terms, life.reduced = Terms(qty, life.terms.limit_price, life.terms.stop_price), True
         wire = body(order, life.terms, self.options.account_id, self.contracts.of(order.symbol), first=True)
         self.book.submitting += 1
+        life.sending = True
         try:
             async with self._turn:
                 if life.cancel:  # while it waited behind other orders
@@ -119,6 +120,7 @@ class Sender:
                 said = await self._converse("order", life, f"{self._account}/orders", {"orders": [wire]})
         finally:
             self.book.submitting -= 1
+            life.sending = False
         now = self.clock.now()
         if isinstance(said, Accepted):
             self._take(self.book.placed(life, said.broker_id, said.status, said.text, now))
