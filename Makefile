@@ -1,10 +1,10 @@
 # The few verbs of this project. Needs a Python 3.11 to 3.14, make, and whatever package index pip is configured for.
 BIN := .venv/bin
 
-.PHONY: help venv demo test bench check lock clean
+.PHONY: help venv demo test bench bench-live check lock clean
 
 help:  ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
 venv:  ## make or repair .venv (every other verb does so by itself)
 	@sh scripts/venv
@@ -17,6 +17,9 @@ test: venv  ## run every test; ARGS="tests/engine -k fill" for some
 
 bench: venv  ## measure Northstar and its peers side by side; ARGS=--quick for small sizes
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-live: venv  ## measure the live desk: orders, fan-out, what it costs; ARGS=--quick for short runs
+	@$(BIN)/python -m benchmarks.live $(ARGS)
 
 check: venv  ## ruff and mypy
 	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status

@@ -22,7 +22,9 @@ from benchmarks.live_twin import SYMBOL
 from northstar_core.cli.processes import DeskProcess
 from northstar_core.client.desk import DeskClient, socket_path
 from northstar_core.jobs.kernel import import_path
+from northstar_core.jobs.launcher import PIDS_FILE
 from northstar_core.jobs.live import LiveJob, LiveRun, ticket_from
+from northstar_core.store.postgres import Role, open_database
 
 ACCOUNT = "paper-1"
 TRADER, LISTENERS = "Trader", tuple(f"Listener{n}" for n in range(1, 6))
@@ -195,9 +197,9 @@ class Desk:
         found: dict[str, Any] = self.client.request("status")
         return found
 
-    def rate(self, ticks: float, orders: float = 0) -> dict[str, Any]:
-        """Set how many quotes a second the feed sends, and how many of them ask for an order; return what was sent."""
-        return _ask(self.feed, "/_bench/rate", json.dumps({"ticks": ticks, "orders": orders}).encode())
+    def rate(self, ticks: float, **more: float) -> dict[str, Any]:
+        """Set how many quotes a second the feed sends (``live_feed``); return what was sent until now."""
+        return _ask(self.feed, "/_bench/rate", json.dumps({"ticks": ticks, **more}).encode())
 
     def sent(self) -> dict[str, Any]:
         """Return what the feed has sent."""
@@ -219,12 +221,22 @@ class Desk:
                 raise BenchError(f"not within {patience_s:.0f} s: {words}")
             await asyncio.sleep(0.1)
 
+    async def stored(self) -> int:
+        """Return how many market events the database holds."""
+        async with open_database(self.home) as database:
+            connection = await database.connect(Role.READER)
+            try:
+                return int(await connection.fetchval("SELECT coalesce(sum(n), 0) FROM northstar.ticks"))
+            finally:
+                await connection.close()
+
     # ── processors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def used(self) -> dict[str, float]:
-        """Return the processor seconds used so far by the gateway and by the database."""
-        own = self.gateway.pid
-        return {"gateway": processor_s(own), "database": sum(processor_s(pid) for pid in self._database())}
+        """Return the processor seconds used so far by the gateway, by the database and by all kernels."""
+        kernels = [json.loads((run.folder / PIDS_FILE).read_bytes())["kernel"] for run in self.runs.values()]
+        pids = {"gateway": [self.gateway.pid], "database": self._database(), "kernels": kernels}
+        return {name: sum(map(processor_s, of)) for name, of in pids.items()}
 
     def _database(self) -> list[int]:
         """Return the database's processes: those whose postmaster has this home's folder."""

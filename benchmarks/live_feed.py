@@ -1,8 +1,9 @@
 """A server that speaks Massive's stream at a wanted rate: frames made beforehand, paced by time, stamped as they are sent.
 
 ``python -m benchmarks.live_feed DESK_NS WALL_S PRICE`` prints its port as one JSON line. What a client subscribed to is quoted, one symbol
-after the other; every minute each symbol has its bar. ``POST /_bench/rate {"ticks": 10000, "orders": 25}`` sets the quotes a second and
-how many of them, of the traded symbol, ask for an order (by their size). ``GET /_bench/state`` tells what was sent. Its REST has no bars.
+after the other; every minute each symbol has its bar. ``POST /_bench/rate {"ticks": 10000, "orders": 25, "frames_s": 1000}`` sets the
+quotes a second, how many of them, of the traded symbol, ask for an order (by their size), and in how many frames they go.
+``GET /_bench/state`` tells what was sent. Its REST has no bars.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.live_twin import SYMBOL
 
 MARK = 77  #: size of the ask, in lots, of a quote that asks for an order
 TIME, NUMBER = b"1111111111111", b"2222222222"  #: stand for milliseconds and for the number; of as many digits
-FRAMES_S = 1_000  #: frames a second, where a frame has room for what is due
+FRAMES_S = 1_000  #: frames a second, where nothing else is asked for and a frame has room for what is due
 LARGEST = 50  #: quotes a frame
 MS_NS, MINUTE_MS = 1_000_000, 60_000
 
@@ -102,7 +103,7 @@ class Feed:
             self._playing.cancel()
             await asyncio.gather(self._playing, return_exceptions=True)
         self.late_ns = 0
-        self._playing = asyncio.create_task(self._play(asked["ticks"], asked.get("orders", 0))) if asked["ticks"] else None
+        self._playing = asyncio.create_task(self._play(**asked)) if asked["ticks"] else None
         return await self.state(request)
 
     async def state(self, request: web.Request) -> web.Response:
@@ -117,8 +118,8 @@ class Feed:
     def _symbols(self, channel: str) -> list[str]:
         return sorted(name[len(channel) + 1 :] for name in self._channels if name.startswith(f"{channel}."))
 
-    async def _play(self, ticks: float, orders: float) -> None:
-        frames = Frames(self._symbols("Q"), self._price, min(max(round(ticks / FRAMES_S), 1), LARGEST))
+    async def _play(self, ticks: float, orders: float = 0, frames_s: float = FRAMES_S) -> None:
+        frames = Frames(self._symbols("Q"), self._price, min(max(round(ticks / frames_s), 1), LARGEST))
         begun, sent, marked, minute = time.perf_counter_ns(), 0, 0, self.now_ms() // MINUTE_MS
         while self._socket is not None:
             passed = time.perf_counter_ns() - begun

@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from northstar_core.data.synthetic import synthesize
-from northstar_core.twins.alpaca import server as alpaca
 from northstar_core.twins.account import MODEL, TwinAccount
+from northstar_core.twins.alpaca import server as alpaca
 from northstar_core.twins.faults import Faults
 from northstar_core.twins.market import TwinMarket
 

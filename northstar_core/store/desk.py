@@ -29,7 +29,7 @@ from northstar_core.store.recent import RecentTicks, Ticks
 from northstar_core.store.standing import take_up
 from northstar_core.store.ticks import Block, Blocks
 
-LINGER_S = 0.004  #: ticks alone wait so long for others to come along, or for an event, which takes them with it
+LINGER_S = 0.003  #: ticks alone wait so long for others to come along, or for an event, which takes them with it
 LOOSE_MAX = 2_000  #: blocks written without waiting for the disk, before one of them waits after all
 TICK_BYTES = 60  #: what a waiting tick is counted as
 PATIENCE_S = 2.0  #: for the lock of a gateway that has just ended
