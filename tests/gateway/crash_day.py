@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,13 +20,14 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from zoneinfo import ZoneInfo
 
 from northstar_core.cli.processes import DeskProcess
 from northstar_core.client.desk import DeskClient, GatewayError
 from northstar_core.model.errors import NorthstarError
 from northstar_core.model.journal import decode
+from northstar_core.model.order_ids import client_order_id
 from northstar_core.model.world import SessionBegan
 from northstar_core.store.cluster import Cluster, processes_in
 from northstar_core.store.postgres import open_database
@@ -158,8 +160,9 @@ class CrashDay:
         self.home, self.ready, self._say = home, ready, say
         self.random = random.Random(seed)
         self.killed: Counter[str] = Counter()
+        self._clock = threading.Event()  #: never set: the wall's time passes, and with it the twins' market
         self.unwanted: list[str] = []  #: what ended though nobody killed it
-        self.resolved: list[str] = []  #: orders that a person had to look up
+        self.resolved: list[tuple[int, str]] = []  #: orders that a person had to look up, and when he was told to
         self.gateways = 0  #: how often a gateway was started
         self._processes = {name: DeskProcess(name, home) for name in ("gateway", "worker")}
         for folder in ("secrets", "notebooks"):
@@ -217,6 +220,12 @@ class CrashDay:
         with urlopen(f"http://127.0.0.1:{self.ready[TWINS[account]]}/_twin/state", timeout=20) as answer:
             state: dict[str, Any] = json.loads(answer.read(), parse_float=Decimal)
             return state
+
+    def fault(self, account: str, **rule: Any) -> None:
+        """Let something go wrong at a twin."""
+        url, kind = f"http://127.0.0.1:{self.ready[TWINS[account]]}/_twin/faults", {"Content-Type": "application/json"}
+        with urlopen(Request(url, data=json.dumps([rule]).encode(), headers=kind), timeout=20) as answer:
+            assert answer.status == 200
 
     def executions(self, account: str, state: dict[str, Any] | None = None) -> Counter[str]:
         """Return how often each order traded at its twin, by our id for it."""
@@ -281,7 +290,7 @@ class CrashDay:
         """Start again what a person would; note what ended by itself."""
         gone = [name for name, process in self._processes.items() if process.facts() is None]
         if gone:
-            time.sleep(self.random.uniform(0.0, 1.0))
+            self._clock.wait(self.random.uniform(0.0, 1.0))  # a person takes his time
             self.up()
             self.say(f"up again: {', '.join(gone)}")
 
@@ -296,24 +305,32 @@ class CrashDay:
                 self.mend()
         with suppress(GatewayError, OSError):
             for alert in self.ask("alerts"):
-                order_id = alert["about"] and alert["text"].partition("resolve it: northstar order resolve ")[2].strip()
-                if order_id and order_id not in self.resolved:
-                    self._resolve(order_id)
+                order_id = alert["text"].partition("resolve it: northstar order resolve ")[2].strip()
+                if order_id and (alert["ts"], order_id) not in self.resolved and self._resolve(order_id):
+                    self.resolved.append((alert["ts"], order_id))
 
-    def _resolve(self, order_id: str) -> None:
-        """What became of an order that its broker does not know: it was never sent."""
-        there = {row.get("order_ref") for row in self.twin("live-ibkr")["orders"]}
-        done = northstar(
-            self.home, "order", "resolve", order_id, "rejected", "--who", "tester", "--reason", "looked at the broker", "--home",
-            str(self.home),
-        )  # fmt: skip
-        self.resolved.append(order_id)
-        self.say(f"resolved {order_id}: {'THERE' if order_id in there else 'not there'} {done.stdout.strip()} {done.stderr.strip()}")
+    def _resolve(self, order_id: str) -> bool:
+        """Say of an order that its broker does not know that it was never sent, if that is so; whether the desk takes it."""
+        if client_order_id(order_id) in {row.get("order_ref") for row in self.twin("live-ibkr")["orders"]}:
+            self.unwanted.append(f"the broker was said not to know {order_id}, which it does")
+            return True
+        evidence = ("rejected", "--who", "tester", "--reason", "the broker has no such order", "--home", str(self.home))
+        done = northstar(self.home, "order", "resolve", order_id, *evidence)
+        self.say(f"resolved {order_id}: {done.stdout.strip()} {done.stderr.strip()}")
+        return "REJECTED" in done.stdout or "is not UNKNOWN" not in done.stderr or self._has_ended(order_id)
+
+    def _has_ended(self, order_id: str) -> bool:
+        """Whether an order works no more: it was resolved before."""
+        with suppress(NorthstarError, OSError):
+            return order_id not in {row["order_id"] for row in self.ask("orders")}
+        return False
 
     def play(self, kills: int, gap_s: tuple[float, float], last: str) -> None:
         """Kill so often, at random moments until ``last`` (HH:MM): mostly a moment after there was trading, now and then at once."""
         self.up()
         self.say("up")
+        self.fault("live-alpaca", at="orders.post", do="lost_response", after=3)
+        self.fault("live-ibkr", at="orders.post", do="drop", after=3)  # only a person can say that it never arrived
         self._until_trading()
         order: list[str] = []
         while sum(self.killed.values()) < kills and self.now < self.at(last):
@@ -331,7 +348,7 @@ class CrashDay:
     def _pass(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.5))
+            self._clock.wait(min(left, 0.5))
             self.look()
 
     def _until_trading(self) -> None:
@@ -361,7 +378,7 @@ class CrashDay:
                 if all(account["up"] for account in status["accounts"].values()) and not asyncio.run(open_sessions(self.home)):
                     return
             assert time.monotonic() < deadline, f"it does not end: {status}"
-            time.sleep(0.3)
+            self._clock.wait(0.3)
 
 
 async def written(home: Path, *kinds: str) -> list[Any]:
