@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 from zoneinfo import ZoneInfo
 
-from northstar_core.cli.demo_desk import BEGIN, DAY, HISTORY, JOBS, MISHAPS, SEED, Mishap, configuration, job_name
+from northstar_core.cli.demo_desk import BEGIN, DAY, HISTORY, MISHAPS, SEED, Mishap, configuration
 from northstar_core.cli.processes import DeskProcess
 from northstar_core.client.desk import DeskClient, GatewayError
 from northstar_core.model.errors import NorthstarError
@@ -229,5 +229,3 @@ def _new_home(home: Path) -> None:
     (home / "secrets").mkdir(parents=True, mode=0o700)
     (home / MARK).write_text("The demo's desk. Brokers, prices and keys in here are simulated; nothing real was traded.\n")
 
-
-__all__ = ["JOBS", "Day", "job_name", "twins"]

@@ -24,8 +24,8 @@ from northstar_core.model import events as e
 from northstar_core.model.account import TradingState
 from northstar_core.model.execution import AccountActivity, ActivityKind, BrokerSnapshot, ExecType, ExecutionReport
 from northstar_core.model.market import Bar, Halt, MarketEvent, Quote, Trade
-from northstar_core.model.order import TERMINAL, CancelOrder, OrderStatus, PlaceOrder, ReplaceOrder
-from northstar_core.model.tick_digest import TickDigest
+from northstar_core.model.order import CancelOrder, OrderStatus, PlaceOrder, ReplaceOrder
+from northstar_core.model.tick_digest import TABLE, TickDigest
 from northstar_core.model.wire import item
 from northstar_core.model.world import AlertRaised
 
@@ -275,8 +275,10 @@ class Desk(Courier):
         """A session opens or closes: for the engine, simulated brokers and followers."""
         seq = super().session(what)
         self._news(seq, what)
-        for listener in (*self.session_listeners, *(lambda x, f=f: f(seq, x) for f in self.on_fact)):
+        for listener in self.session_listeners:
             listener(what)
+        for told in self.on_fact:
+            told(seq, what)
         if isinstance(what, e.SessionClosed):
             self.declare()
             self.take_snapshot()
@@ -287,7 +289,7 @@ class Desk(Courier):
         rows = self.log.ticks - self._declared
         if rows:
             ts = self.clock()
-            read = e.TapeRead(ts=ts, table="ticks", first_row=self._declared, rows=rows, digest=self._digest.take())
+            read = e.TapeRead(ts=ts, table=TABLE, first_row=self._declared, rows=rows, digest=self._digest.take())
             self._declared = self.log.ticks
             self.log.append(read, ts)
 
@@ -352,8 +354,3 @@ class Desk(Courier):
         """Whether an order's outcome is unknown."""
         found = self.engine.state.blotter.orders.get(order_id)
         return found is not None and found.status is OrderStatus.UNKNOWN
-
-    def has_ended(self, order_id: str) -> bool:
-        """Whether an order can fill no more."""
-        found = self.engine.state.blotter.orders.get(order_id)
-        return found is None or found.status in TERMINAL

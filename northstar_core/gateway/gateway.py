@@ -44,7 +44,8 @@ from northstar_core.store.reader import Reader
 log = logging.getLogger("northstar.gateway")
 
 TICK_S = 1.0  #: how often the gateway looks after what nobody calls for, wall seconds
-DAYS_AHEAD = 10  #: sessions put on the agenda at a time
+DAYS_AHEAD = 10  #: days whose sessions are put on the agenda at a time
+DAY_NS = 86_400 * 10**9
 
 
 def socket_path(home: Path) -> Path:
@@ -97,12 +98,11 @@ class Gateway:
         self.links: dict[str, Link] = {}
         self.alerts: deque[AlertRaised] = deque(maxlen=1000)
         self.stopping = asyncio.Event()
-        self.started_wall = time.time()
         self.refusals = 0
         self._make_broker, self._make_feed, self._rules, self._observe = brokers, feeds, rules, observe
         self._fates: dict[str, list[asyncio.Future[Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._scheduled = ""  #: label of the last session on the agenda
+        self._scheduled, self._scheduled_until = "", 0  #: the last session on the agenda: its label, and when it closes
         self._tending = False
         self.writer: DeskWriter
         self.desk: Desk
@@ -144,6 +144,9 @@ class Gateway:
             )
         )
         self._enter_limits(now)
+        state = desk.engine.state
+        if state.session_close and state.session_close <= now:  # it closed while nobody was there
+            desk.schedule(state.session_close, e.SessionClosed(state.session_close, state.today))
         self._schedule_sessions(now)
         for timer, seq in (waiting for timers in self.recovery.timers.values() for waiting in timers):
             desk.schedule(timer.at, e.TimerFired(max(timer.at, now), timer.strategy, timer.name), seq)
@@ -161,7 +164,6 @@ class Gateway:
             if hasattr(broker, "restore"):
                 blotter = desk.engine.state.blotter
                 broker.restore(desk.engine.books(), blotter.orders.values(), blotter.exec_ids)
-            state = desk.engine.state
             if hasattr(broker, "reopen") and state.session_close > now:
                 broker.reopen(e.SessionOpened(state.session_open, state.today, state.session_close))
             link = self.links[name] = Link(name, broker, desk, self.clock, reconcile_s=account.reconcile_s)
@@ -300,8 +302,8 @@ class Gateway:
     def _schedule_sessions(self, now: int) -> None:
         """Put the coming sessions on the agenda, once each."""
         desk, state = self.desk, self.desk.engine.state
-        if state.session_close and state.session_close <= now:  # it closed while nobody was there
-            desk.schedule(state.session_close, e.SessionClosed(state.session_close, state.today))
+        if now < self._scheduled_until - DAY_NS:
+            return
         for session in self._sessions(now):
             label = session.label.isoformat()
             if label <= self._scheduled:
@@ -309,7 +311,7 @@ class Gateway:
             if not (state.session_close and state.today == label):
                 desk.schedule(max(session.open, 0), e.SessionOpened(session.open, label, session.close))
             desk.schedule(session.close, e.SessionClosed(session.close, label))
-            self._scheduled = label
+            self._scheduled, self._scheduled_until = label, session.close
 
     async def _clockwork(self) -> None:
         """Let what is on the agenda happen when it is due."""
@@ -476,5 +478,3 @@ class Gateway:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._trouble("a duty of the gateway ended", error)  # type: ignore[arg-type]
 
-
-__all__ = ["MANUAL", "Gateway", "desk_names", "socket_path"]

@@ -55,11 +55,7 @@ class Ledger:
             holdings = self.of(fact.account, fact.strategy)
             holdings.cash += fact.cash
             if fact.symbol and fact.qty:
-                held = holdings.position(fact.symbol)
-                if fact.kind is ActivityKind.SPLIT:
-                    held.split(fact.price)
-                else:
-                    held.shift(fact.qty, fact.price)
+                holdings.position(fact.symbol).adjust(fact.qty, fact.price, split=fact.kind is ActivityKind.SPLIT)
 
     def count(self, message: Any, session: str) -> None:
         """Take note of the number of a strategy's message."""

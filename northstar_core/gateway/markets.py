@@ -10,8 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from northstar_core.data.feed import Feed
-from northstar_core.model.market import Bar, Quote
+from northstar_core.model.market import Bar
 from northstar_core.model.ports import Clock
+from northstar_core.model.world import FeedDown, FeedUp
 
 KEPT = 1_000  #: bars of a symbol and span kept for tables and warm-up
 CHAIN_DAYS = 45  #: options that expire within so many days are wanted …
@@ -27,20 +28,19 @@ class Markets:
     def __init__(self, clock: Clock, bar_ns: int) -> None:
         self.clock, self.bar_ns = clock, bar_ns
         self.feeds: dict[str, Feed] = {}
-        self.heard: dict[str, int] = {}  #: by symbol: desk time of the latest event's arrival
+        self.down: dict[str, str] = {}  #: by feed: why it is not connected; empty where it is
         self._bars: dict[tuple[str, int], deque[Bar]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._wanted: dict[str, set[str]] = defaultdict(set)
 
     def note(self, events: Sequence[Any]) -> None:
         """Take note of what a feed brought."""
-        now = self.clock.now()
         for event in events:
             kind = type(event)
             if kind is Bar:
                 self._bars[event.symbol, event.ts - event.start].append(event)
-                self.heard[event.symbol] = now
-            elif kind is Quote:
-                self.heard[event.symbol] = now
+            elif kind is FeedUp:
+                self.down[event.feed] = ""
+            elif kind is FeedDown:
+                self.down[event.feed] = event.reason
 
     def bars(self, symbol: str, n: int, span_ns: int | None = None) -> list[Bar]:
         """Return the latest bars of a symbol that came over the feed, oldest first."""
@@ -55,7 +55,6 @@ class Markets:
     def want(self, feed: Feed, symbols: Sequence[str], *, quotes: bool = True, trades: bool = False) -> None:
         """Subscribe symbols: their bars, and quotes, which price orders."""
         if symbols:
-            self._wanted[feed.name].update(symbols)
             feed.want(symbols, bars=True, seconds=self.bar_ns == 10**9, quotes=quotes, trades=trades)
 
     async def want_chain(self, feed: Feed, underlying: str, price: float | None) -> list[str]:
@@ -67,7 +66,6 @@ class Markets:
         low, high = (0.0, 1e9) if price is None else (price * (1 - CHAIN_WIDTH), price * (1 + CHAIN_WIDTH))
         options = await feed.chain(underlying, today, CHAIN_DAYS, low, high)
         if options:
-            self._wanted[feed.name].update(options)
             feed.want(options, bars=False, quotes=True)
         return options
 
@@ -77,8 +75,3 @@ class Markets:
             return self.bars(symbol, n, span_ns)
         async with asyncio.timeout(HISTORY_S):
             return await feed.history(symbol, n, span_ns or self.bar_ns, self.clock.now())
-
-    def age_s(self) -> float | None:
-        """Desk seconds since anything was heard; None before the first."""
-        heard = max((feed.last_heard() for feed in self.feeds.values()), default=0)
-        return (self.clock.now() - heard) / 1e9 if heard else None

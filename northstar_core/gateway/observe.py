@@ -13,8 +13,9 @@ from northstar_core.data import calendar as calendars
 from northstar_core.gateway.links import Link
 from northstar_core.gateway.preflight import AccountSeen, FeedSeen, Observations, Verdict, evaluate
 from northstar_core.model.account import TradingState
+from northstar_core.model.errors import StoreError
 from northstar_core.model.tape import Session
-from northstar_core.store.postgres import Role
+from northstar_core.store.postgres import Role, refuse_a_forgetful_server
 
 if TYPE_CHECKING:
     from northstar_core.gateway.gateway import Gateway
@@ -89,12 +90,12 @@ async def _database(gateway: Gateway) -> tuple[str, bool, float]:
         took = time.perf_counter() - began
         connection = await gateway.database.connect(Role.READER)
         try:
-            rows = await connection.fetch(
-                "SHOW fsync"
-            ), await connection.fetch("SHOW synchronous_commit"), await connection.fetch("SHOW full_page_writes")
+            await refuse_a_forgetful_server(connection, gateway.database)
+        except StoreError as error:
+            return str(error), False, took
         finally:
             await connection.close()
-        return "", all(row[0][0] != "off" for row in rows), took
+        return "", True, took
     except Exception as error:
         return f"{type(error).__name__}: {error}", False, -1.0
 
@@ -115,7 +116,7 @@ def _sessions(gateway: Gateway, now: int) -> tuple[Session | None, str]:
 
 def _feeds(gateway: Gateway) -> tuple[FeedSeen, ...]:
     return tuple(
-        FeedSeen(name=name, connected=heard > 0, last_heard=heard, detail="" if heard else "nothing heard")
+        FeedSeen(name=name, connected=down == "", last_heard=feed.last_heard(), detail=down)
         for name, feed in gateway.markets.feeds.items()
-        for heard in (feed.last_heard(),)
+        for down in (gateway.markets.down.get(name, "not connected yet"),)
     )

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -220,7 +219,7 @@ class SessionServer:
         self._flushing: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
-    async def start(self, extra: Callable[[Callable[[], asyncio.Protocol]], Any] | None = None) -> None:
+    async def start(self) -> None:
         """Listen. A socket file that nobody listens on is removed.
 
         Raises

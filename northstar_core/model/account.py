@@ -152,6 +152,13 @@ class Position:
         self.qty *= ratio
         self._lots = deque((qty * ratio, price / ratio) for qty, price in lots)
 
+    def adjust(self, signed: Decimal, price: Decimal, *, split: bool) -> None:
+        """Take a change that no order made: a split, whose price is new shares for one old, or units at a price."""
+        if split:
+            self.split(price)
+        else:
+            self.shift(signed, price)
+
     @property
     def lots(self) -> deque[tuple[Decimal, Decimal]]:
         """What is open as (signed quantity, entry price), oldest first."""

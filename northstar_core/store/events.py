@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -31,7 +31,7 @@ from northstar_core.store.ticks import COLUMNS as TICK_COLUMNS
 from northstar_core.store.ticks import Block, blocks
 
 if TYPE_CHECKING:
-    from northstar_core.store.desk import DeskWriter
+    pass
 
 BACKLOG_MAX = 8_000_000  #: bytes of rows not yet written at which ``append`` waits
 SLICE = 250  #: lines turned into rows in one go: under a millisecond
@@ -145,22 +145,6 @@ class EventWriter:
             await connection.close()
             raise StoreError(f"no run {run_id} in the store at {database.place}")
         return await cls(database, stream, run_id)._open(connection)
-
-    @staticmethod
-    async def desk(
-        database: Database,
-        run_id: str = "desk",
-        *,
-        on_durable: Callable[[int], None] | None = None,
-        on_failed: Callable[[JournalError], None] | None = None,
-        take_over: bool = False,
-    ) -> DeskWriter:
-        """Return the writer of the desk's stream in a new epoch (``store.desk.DeskWriter.begin``)."""
-        from northstar_core.store.desk import DeskWriter
-
-        return await DeskWriter.begin(
-            database, run_id, on_durable=on_durable, on_failed=on_failed, take_over=take_over
-        )
 
     async def _open(self, connection: asyncpg.Connection) -> EventWriter:
         try:

@@ -186,10 +186,7 @@ class Projection:
         if not fact.symbol or not qty:
             return False
         position = self.position(fact.account, fact.strategy, fact.symbol)
-        if fact.kind == ActivityKind.SPLIT:
-            position.split(price)
-        else:
-            position.shift(qty, price)
+        position.adjust(qty, price, split=fact.kind == ActivityKind.SPLIT)
         return True
 
     def _position(self, key: tuple[str, str, str], seq: int) -> str:

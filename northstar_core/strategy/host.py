@@ -238,11 +238,7 @@ class StrategyHost:
     def _adjusted(self, event: e.PositionAdjusted) -> None:
         self.cash += event.cash
         if event.symbol and event.qty:
-            held = self._position(event.symbol)
-            if event.kind is ActivityKind.SPLIT:
-                held.split(event.price)
-            else:
-                held.shift(event.qty, event.price)
+            self._position(event.symbol).adjust(event.qty, event.price, split=event.kind is ActivityKind.SPLIT)
         self.strategy.on_position(self.ctx, event)
 
     def _submitted(self, event: e.OrderSubmitted) -> None:

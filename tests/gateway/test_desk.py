@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from northstar_core.gateway.gateway import socket_path
+from northstar_core.gateway.observe import preflight
 from northstar_core.model import events as e
 from northstar_core.model.account import TradingState
 from northstar_core.model.errors import StoreError
 from northstar_core.model.market import Quote
 from northstar_core.model.order import PlaceOrder, Side
-from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp
+from northstar_core.model.world import AlertRaised, BrokerDown, BrokerUp, FeedDown, FeedUp
 from northstar_core.store.desk import DeskWriter
 from northstar_core.store.postgres import Database
 from tests.gateway.room import Recorder, Room, grant, play
@@ -220,5 +221,34 @@ def test_a_gateway_that_was_replaced_sends_nothing_more(database: Database) -> N
         assert room.broker().calls == [("submit", first)]
         assert old.writer.failed is not None and "replaced" in str(old.writer.failed)
         await new.close()
+
+    play(database, scene)
+
+
+def test_a_session_that_closes_is_on_the_agenda_once_however_often_one_looks(database: Database) -> None:
+    async def scene(room: Room) -> None:
+        gateway, desk = room.gateway, room.gateway.desk
+        closes = desk.engine.state.session_close
+        assert closes
+        for later in range(3):
+            gateway._schedule_sessions(closes + 1 + later)
+        due = [what for _, _, what, _ in desk._agenda if isinstance(what, e.SessionClosed) and what.ts == closes]
+        assert len(due) == 1
+
+    play(database, scene)
+
+
+def test_a_feed_that_is_down_is_not_called_connected(database: Database) -> None:
+    async def scene(room: Room) -> None:
+        async def connected() -> bool:
+            verdict = await preflight(room.gateway)
+            return next(check.passed for check in verdict.checks if check.name == "connected" and check.scope.startswith("feed:"))
+
+        now = room.clock.now()
+        room.price()
+        room.feed.give(FeedUp(now, room.feed.name))
+        assert await connected()
+        room.feed.give(FeedDown(now, room.feed.name, "cut"))
+        assert not await connected()
 
     play(database, scene)

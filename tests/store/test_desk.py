@@ -60,7 +60,7 @@ async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
 def test_what_is_put_is_durable_in_order_and_the_callback_says_so(database: Database) -> None:
     async def act() -> None:
         name, told = run_id(), list[int]()
-        async with await EventWriter.desk(database, name, on_durable=told.append) as writer:
+        async with await DeskWriter.begin(database, name, on_durable=told.append) as writer:
             assert (writer.epoch, writer.next_seq, writer.head.seq) == (1, 1, 0)
             lines = DeskLines(writer)
             sent: list[bytes] = []
@@ -93,11 +93,11 @@ def test_orders_fills_and_positions_are_projected_over_many_epochs_as_by_a_runs_
     async def act() -> None:
         desk, plain = run_id(), run_id()
         for n in range(1, 9):
-            async with await EventWriter.desk(database, desk) as writer:
+            async with await DeskWriter.begin(database, desk) as writer:
                 lines = DeskLines(writer)
                 lines.order(n, Side.BUY if n % 2 else Side.SELL, qty=str(100 + n % 5), price="10.10")
                 writer.put(lines.take())
-        async with await EventWriter.desk(database, desk) as writer:
+        async with await DeskWriter.begin(database, desk) as writer:
             lines = DeskLines(writer)
             working = lines.order(9, fill=False)
             lines.put(e.OrderCanceled(T0, working, "sma", "backtest", "SPY", D(0), "end of\tday\n\\"))
@@ -123,14 +123,14 @@ def test_orders_fills_and_positions_are_projected_over_many_epochs_as_by_a_runs_
 def test_a_second_gateway_is_refused_while_the_first_lives_and_goes_on_after_it(database: Database) -> None:
     async def act() -> None:
         name = run_id()
-        async with await EventWriter.desk(database, name) as first:
+        async with await DeskWriter.begin(database, name) as first:
             lines = DeskLines(first)
             lines.put(timer(1))
             first.put(lines.take())
             first.put_ticks(2, quotes(3))
             with pytest.raises(StoreError, match=f"another gateway is running on {name}"):
-                await EventWriter.desk(database, name)
-        async with await EventWriter.desk(database, name) as second:
+                await DeskWriter.begin(database, name)
+        async with await DeskWriter.begin(database, name) as second:
             assert (second.epoch, second.next_seq, second.head.seq) == (2, 5, 1)
             lines = DeskLines(second)
             lines.put(timer(2))
@@ -143,12 +143,12 @@ def test_a_second_gateway_is_refused_while_the_first_lives_and_goes_on_after_it(
 def test_a_gateway_that_was_replaced_hears_of_it_at_once_and_writes_nothing_more(database: Database) -> None:
     async def act() -> None:
         name, heard = run_id(), list[JournalError]()
-        first = await EventWriter.desk(database, name, on_failed=heard.append)
+        first = await DeskWriter.begin(database, name, on_failed=heard.append)
         lines = DeskLines(first)
         lines.put(timer(1))
         first.put(lines.take())
         await first.flush()
-        async with await EventWriter.desk(database, name, take_over=True) as second:
+        async with await DeskWriter.begin(database, name, take_over=True) as second:
             await until(lambda: bool(heard))
             assert "epoch 2 has begun, this gateway's is 1" in str(heard[0]) and first.failed is heard[0]
             with pytest.raises(JournalError, match="epoch 2 has begun"):
@@ -165,8 +165,8 @@ def test_a_desk_at_a_server_by_dsn_is_taken_over_alike(database: Database) -> No
     async def act() -> None:
         name, heard = run_id(), list[JournalError]()
         async with open_database(url=database.dsn(Role.ADMIN)) as other:
-            first = await EventWriter.desk(other, name, on_failed=heard.append)
-            async with await EventWriter.desk(other, name, take_over=True) as second:
+            first = await DeskWriter.begin(other, name, on_failed=heard.append)
+            async with await DeskWriter.begin(other, name, take_over=True) as second:
                 await until(lambda: bool(heard))
                 assert "epoch 2 has begun" in str(heard[0]) and second.epoch == 2
             with pytest.raises(JournalError):
@@ -179,7 +179,7 @@ def test_a_desk_at_a_server_by_dsn_is_taken_over_alike(database: Database) -> No
 def test_the_database_itself_refuses_an_earlier_epoch(database: Database, what: str) -> None:
     async def act() -> None:
         name = run_id()
-        first = await EventWriter.desk(database, name)
+        first = await DeskWriter.begin(database, name)
         admin = await database.connect(Role.ADMIN)
         assert await admin.fetchval("SELECT northstar.take_epoch($1)", first.stream) == 2
         await admin.close()
@@ -202,7 +202,7 @@ def test_the_database_itself_refuses_an_earlier_epoch(database: Database, what: 
 
 def test_bad_lines_are_refused_at_once_and_leave_the_queue_as_it_was(database: Database) -> None:
     async def act() -> None:
-        async with await EventWriter.desk(database, run_id()) as writer:
+        async with await DeskWriter.begin(database, run_id()) as writer:
             good = DeskLines(writer)
             good.put(timer(1))
             other_epoch = b"2 7 %d 0 {}" % T0
@@ -217,7 +217,7 @@ def test_bad_lines_are_refused_at_once_and_leave_the_queue_as_it_was(database: D
 
 def test_a_tick_number_is_stored_once(database: Database) -> None:
     async def act() -> None:
-        writer = await EventWriter.desk(database, run_id())
+        writer = await DeskWriter.begin(database, run_id())
         writer.put_ticks(1, quotes(5))
         await writer.flush()
         writer.put_ticks(4, quotes(5))
@@ -235,7 +235,7 @@ def test_a_run_that_is_no_desk_is_refused(database: Database) -> None:
         async with await EventWriter.start(database, NewRun(run_id=name)):
             pass
         with pytest.raises(StoreError, match="is a backtest, not a desk"):
-            await EventWriter.desk(database, name)
+            await DeskWriter.begin(database, name)
 
     asyncio.run(act())
 
@@ -244,7 +244,7 @@ def test_sessions_killed_at_any_moment_lose_and_double_nothing(database: Databas
     async def act() -> None:
         name = run_id()
         killer = await database.connect(Role.ADMIN)
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             lines, sent, ticks = DeskLines(writer), list[bytes](), list[tuple[int, MarketEvent]]()
             for n in range(1, 400):
                 lines.order(n)
@@ -282,7 +282,7 @@ def test_a_server_killed_under_a_desk_is_started_again_and_not_a_tick_is_missing
         async with open_database(tmp_path) as database:
             assert database.server is not None
             pid_file = database.server.cluster.data / "postmaster.pid"
-            async with await EventWriter.desk(database) as writer:
+            async with await DeskWriter.begin(database) as writer:
                 lines, sent, ticks = DeskLines(writer), list[bytes](), list[tuple[int, MarketEvent]]()
                 killed = set[int]()
                 for n in range(200):
@@ -315,11 +315,11 @@ def test_a_server_killed_under_a_desk_is_started_again_and_not_a_tick_is_missing
 def test_a_new_epoch_goes_on_with_orders_and_positions_where_the_last_ended(database: Database) -> None:
     async def act() -> None:
         name = run_id()
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             lines = DeskLines(writer)
             working = lines.order(1, fill=False)
             writer.put(lines.take())
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             lines = DeskLines(writer)
             fill = e.OrderFilled(T0, working, "sma", "backtest", "SPY", Side.BUY, D(100), D(10), D(1), "x", D(100), D(0))
             lines.put(fill)

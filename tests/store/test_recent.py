@@ -10,7 +10,6 @@ import pytest
 from northstar_core.model.market import Bar, Halt, MarketEvent, Quote, Trade
 from northstar_core.store import recent
 from northstar_core.store.desk import DeskWriter
-from northstar_core.store.events import EventWriter
 from northstar_core.store.postgres import Database, Role
 from northstar_core.store.reader import Reader
 from northstar_core.store.ticks import SLOT, SLOTS
@@ -62,7 +61,7 @@ def test_newest_ticks_are_whole_before_the_ring_is_written_after_it_and_by_the_n
     async def act() -> None:
         name, tape = run_id(), Tape()
         for epoch in (1, 2, 3):
-            async with await EventWriter.desk(database, name) as writer:
+            async with await DeskWriter.begin(database, name) as writer:
                 await tape.put(writer, ticks(700, epoch))
                 await tape.check(database, writer.stream)
                 assert writer._recent is not None
@@ -78,7 +77,7 @@ def test_newest_ticks_are_whole_before_the_ring_is_written_after_it_and_by_the_n
 def test_a_ring_that_went_round_gives_what_it_has_and_blocks_the_rest(database: Database) -> None:
     async def act() -> None:
         name, tape = run_id(), Tape()
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             await tape.put(writer, ticks(4 * SLOT * SLOTS, 5))
         await tape.check(database, writer.stream)
         admin = await database.connect(Role.ADMIN)
@@ -91,12 +90,12 @@ def test_a_ring_that_went_round_gives_what_it_has_and_blocks_the_rest(database: 
 def test_a_ring_too_far_behind_is_begun_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act() -> None:
         name, tape = run_id(), Tape()
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             await tape.put(writer, ticks(500, 1))
         admin = await database.connect(Role.ADMIN)
         await admin.execute("DELETE FROM northstar.recent_ticks WHERE stream = $1", writer.stream)
         monkeypatch.setattr(recent, "BEHIND_MAX", 3)
-        async with await EventWriter.desk(database, name) as writer:
+        async with await DeskWriter.begin(database, name) as writer:
             await tape.put(writer, ticks(500, 2))
         await tape.check(database, writer.stream)
         since = "SELECT first_seq FROM northstar.recent_ticks WHERE stream = $1 AND symbol = ''"
@@ -109,9 +108,9 @@ def test_a_ring_too_far_behind_is_begun_anew(database: Database, monkeypatch: py
 def test_a_gateway_that_was_replaced_does_not_touch_the_ring(database: Database) -> None:
     async def act() -> None:
         name = run_id()
-        async with await EventWriter.desk(database, name) as first:
+        async with await DeskWriter.begin(database, name) as first:
             pass
-        async with await EventWriter.desk(database, name):
+        async with await DeskWriter.begin(database, name):
             admin = await database.connect(Role.ADMIN)
             for epoch, rows in ((first.epoch, 0), (first.epoch + 1, 5)):  # a slot for each symbol, and how far it reaches
                 ring = recent.RecentTicks(database, first.stream, epoch)
