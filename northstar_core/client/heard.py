@@ -34,7 +34,7 @@ class Heard:
         self.quotes: dict[tuple[str, int], Quote] = {}
         self.sessions: dict[str, Session] = {}
         self.cash = Decimal(0)
-        self.simulated = True
+        self.rehearsed = False
         self.assumptions: dict[str, str] = {}
         self.limits = ""
         self.bar_ns = 0
@@ -44,10 +44,11 @@ class Heard:
         cost = sum((qty * price * instrument(h.symbol).multiplier for h in welcome.held for qty, price in h.lots), Decimal(0))
         if not self.journal.records:
             self.cash, self.bar_ns, self.limits = welcome.cash + cost, welcome.bar_ns, welcome.limits
-            self.simulated = welcome.simulated
+            self.rehearsed = welcome.rehearsed
             self.assumptions = {
                 "account": welcome.account,
                 "broker": f"{welcome.broker}{', simulated' if welcome.simulated else ''}",
+                "prices": "played by a twin on this machine" if welcome.rehearsed else "the feed's",
                 "clock": "the wall's" if welcome.speed == 1 else f"{welcome.speed:g} times as fast as the wall's",
             }
             self.note(welcome.seq, e.RunStarted(
@@ -91,7 +92,7 @@ class Heard:
         """Return the market as the session saw it."""
         bars = sorted(self.bars, key=lambda bar: (bar.ts, bar.symbol))
         quotes = sorted(self.quotes.values(), key=lambda quote: (quote.ts, quote.symbol))
-        layout = "synthetic" if self.simulated else "live"
+        layout = "synthetic" if self.rehearsed else "live"
         return Tape(
             bars=_bar_table(bars), quotes=_quote_table(quotes) if quotes else None, bar_ns=self.bar_ns,
             sessions=tuple(self.sessions[label] for label in sorted(self.sessions)),

@@ -131,8 +131,9 @@ class Doorman:
         seat.begin(desk.log.seq)
         connection.send(
             Welcome(
-                strategy=name, account=grant.account, session=session, broker=broker.kind, simulated=broker.simulated, n=n,
-                seq=desk.log.seq, now=now, speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=began.cash, held=began.held,
+                strategy=name, account=grant.account, session=session, broker=broker.kind, simulated=broker.simulated,
+                rehearsed=self._rehearsed(grant.account), n=n, seq=desk.log.seq, now=now,
+                speed=gateway.clock.speed, bar_ns=seat.bar_ns, cash=began.cash, held=began.held,
                 works=began.works, opened=began.opened, state=began.state,
                 calendar=gateway.settings.desk.calendar, limits=grant.limits,
             )
@@ -177,6 +178,12 @@ class Doorman:
                 return
             await asyncio.sleep(0.1)
         raise Refusal("BROKER", f"account {account} cannot be used: {gateway.links[account].reason}")
+
+    def _rehearsed(self, account: str) -> bool:
+        """Whether an account's prices come from a twin."""
+        gateway = self.gateway
+        feed = gateway.markets.feed_of(gateway.settings.accounts[account].feed)
+        return feed is not None and gateway.settings.feeds[feed.name].rehearsed
 
     async def _history(self, grant: GrantSettings, hello: Hello) -> list[list[Bar]]:
         """Subscribe what a strategy wants and fetch the bars it wants from before."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from northstar_core.brokers.base import is_loopback
 from northstar_core.gateway.tables import read
 from northstar_core.model.account import AccountLimits, StrategyLimits
 from northstar_core.model.errors import SettingsError
@@ -66,6 +67,11 @@ class FeedSettings(_Table, frozen=True, kw_only=True):
     ws: str = ""  #: base URL of the stream; empty for the vendor's own
     rest: str = ""  #: base URL of REST; empty for the vendor's own
     options: dict[str, Any] = {}
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether its prices come from this machine: from a twin, which plays what was generated or recorded."""
+        return bool(self.ws) and is_loopback(self.ws)
 
     def wiring(self) -> dict[str, Any]:
         """Return the options an adapter is made with, the URLs among them where given."""

@@ -99,6 +99,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     session: str
     broker: str  #: kind of the account's broker: "alpaca", "ibkr", "paper"
     simulated: bool  #: no real money: a paper account, a twin, a shadow
+    rehearsed: bool = False  #: the prices come from a server on this machine: generated, or of another day
     n: int  #: the last number this strategy gave in this session
     seq: int  #: the log's last number
     now: int  #: the desk's time, ns UTC

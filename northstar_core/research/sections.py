@@ -82,10 +82,9 @@ def header(result: Result) -> str:
             "them, and what was earned on them means nothing.</p>"
         )
     if result.outcome != "completed":
-        out += (
-            f'<p class="banner" role="alert"><b>{text(result.outcome).upper()}.</b> The run did not reach the end '
-            f"of its data. {text(result.detail)}</p>"
-        )
+        # a live session has no data beyond what it heard: one that was stopped is not cut short
+        short = "The run did not reach the end of its data. " if result.rows < result.tape.rows else ""
+        out += f'<p class="banner" role="alert"><b>{text(result.outcome).upper()}.</b> {short}{text(result.detail)}</p>'
     return out + f'<h2 class="ns-h">{title(result)}</h2><p class="soft">{" · ".join(facts)}</p>'
 
 
