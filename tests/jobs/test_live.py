@@ -215,7 +215,8 @@ def test_a_run_that_ends_by_itself_keeps_the_beginning_and_the_end_of_its_prints
     assert kept.stat().st_size < 1_500_000
     cell = next(c for c in read(kept)["cells"] if "run" in c["metadata"].get("tags", []))
     shown = "".join("".join(o["text"]) for o in cell["outputs"])
-    assert shown.startswith("line 0 of")
+    printed = "".join("".join(o["text"]) for o in cell["outputs"] if o["name"] == "stdout")
+    assert printed.startswith("line 0 of")  # which of two streams a kernel flushes first is its own affair
     assert "line 199999 of a long day at the desk\n" in shown[-100_000:]
     assert "more characters of text were not kept" in shown
     assert (kept.parent / "output.log").stat().st_size > 6_000_000, "the log has what the notebook has not"
